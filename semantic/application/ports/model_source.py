@@ -1,0 +1,31 @@
+"""Where models come from."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from attrs import frozen
+
+
+@frozen
+class LoadedModel:
+    """The pair that ``mlx_lm.load`` returns, with the name it was found under. ``tokenizer`` may be None."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+
+
+class ModelSource(Protocol):
+    """One way to find a model. Sources are asked in turn; the first that recognises a name loads it."""
+
+    def recognises(self, name: str) -> bool:
+        """Whether this source would load ``name``. Touches no network."""
+
+    def known_names(self) -> Sequence[str]:
+        """Names worth suggesting when another name is unknown."""
+
+    def load(self, name: str) -> LoadedModel:
+        """Load it, fetching first where needed, with progress on a terminal.
+
+        Raises ``ModelNotFoundError``, ``ModelDamagedError``, ``UnsupportedArchitectureError`` or ``DownloadError``.
+        """

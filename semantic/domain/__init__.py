@@ -1,0 +1,1 @@
+"""The domain: blocks, sequences and experiments as pure Python. It names and counts; tensors live behind a port."""

@@ -1,0 +1,167 @@
+"""One error hierarchy. Every message says what was asked, what is there, and what to do next."""
+
+
+class SemanticError(Exception):
+    """Base of everything this library raises on purpose. Catch it to catch them all."""
+
+
+# -- what the caller asked for -------------------------------------------------------------------
+
+
+class InvalidRequestError(SemanticError, ValueError):
+    """The request itself cannot be served. Change the argument the message names and submit again."""
+
+
+class EmptyPromptError(InvalidRequestError):
+    """The prompt has no tokens. Pass a non-empty string, list of token ids, or list of chat messages."""
+
+
+class TokenOutOfVocabularyError(InvalidRequestError):
+    """A token id lies outside the model's vocabulary. Encode with this model's own tokenizer."""
+
+    def __init__(self, token_id: int, position: int, vocab_size: int) -> None:
+        super().__init__(
+            f"token id {token_id} at position {position} is outside the vocabulary (0 to {vocab_size - 1}); "
+            "encode the prompt with this model's own tokenizer"
+        )
+        self.token_id, self.position, self.vocab_size = token_id, position, vocab_size
+
+
+class PromptTooLongError(InvalidRequestError):
+    """The prompt leaves no room for one new token in the model's context. Shorten it."""
+
+    def __init__(self, prompt_tokens: int, context_length: int) -> None:
+        super().__init__(
+            f"the prompt has {prompt_tokens} tokens and the model's context holds {context_length}, "
+            "one of which the reply needs; shorten the prompt"
+        )
+        self.prompt_tokens, self.context_length = prompt_tokens, context_length
+
+
+class RequestTooLargeError(InvalidRequestError):
+    """The request could not fit the pool even if it ran alone. Lower max_tokens or raise the memory budget."""
+
+    def __init__(self, requested_blocks: int, total_blocks: int, block_tokens: int) -> None:
+        super().__init__(
+            f"prompt and max_tokens together need {requested_blocks} blocks of {block_tokens} tokens and the "
+            f"whole pool has {total_blocks}; shorten the prompt, lower max_tokens, or open the engine with more memory"
+        )
+        self.requested_blocks, self.total_blocks, self.block_tokens = requested_blocks, total_blocks, block_tokens
+
+
+class InvalidSpecError(SemanticError, ValueError):
+    """A ModelCacheSpec that describes no possible cache. The message names the field and the rule it breaks."""
+
+
+class InvalidSizeError(SemanticError, ValueError):
+    """A size that is not a number of bytes. Write it as 1GB (10^9), 1GiB (2^30), or an integer."""
+
+
+# -- the block pool ------------------------------------------------------------------------------
+
+
+class PoolError(SemanticError):
+    """Base of the block pool's errors. The pool is unchanged whenever one is raised."""
+
+
+class PoolExhaustedError(PoolError):
+    """Fewer blocks are free than were requested. Release some, or wait for a sequence to finish."""
+
+    def __init__(self, requested: int, available: int, total: int) -> None:
+        super().__init__(f"{requested} blocks were requested, {available} of {total} are available")
+        self.requested, self.available, self.total = requested, available, total
+
+
+class UnknownBlockError(PoolError, KeyError):
+    """The block id was never handed out by this pool, or belongs to another pool."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class BlockNotInUseError(PoolError):
+    """The block is not held by anyone: it was released twice, or never allocated."""
+
+
+class PoolIntegrityError(PoolError):
+    """The pool's books do not balance. This is a defect of the library: please report it."""
+
+
+class InvalidTransitionError(SemanticError):
+    """The sequence's lifecycle does not allow this step from its present state. Nothing was changed."""
+
+    def __init__(self, state: str, event: str) -> None:
+        super().__init__(f"a sequence that is {state} cannot {event}")
+        self.state, self.event = state, event
+
+
+# -- the engine ----------------------------------------------------------------------------------
+
+
+class EngineClosedError(SemanticError):
+    """The engine was closed. Open a new one with semantic.open(...)."""
+
+
+class EngineDownError(SemanticError):
+    """The engine's owner thread failed and the engine is down. The cause is chained; open a new engine."""
+
+
+class UnknownRequestError(SemanticError, KeyError):
+    """No request with this id is waiting or running: it finished, or was never submitted here."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class TokenizerRequiredError(InvalidRequestError):
+    """The engine was opened without a tokenizer, so it only takes token ids and token-id stops."""
+
+
+class ChatTemplateError(InvalidRequestError):
+    """The tokenizer has no chat template, or the template refused these messages."""
+
+
+# -- models --------------------------------------------------------------------------------------
+
+
+class ModelError(SemanticError):
+    """Base of errors about finding and loading a model."""
+
+
+class ModelNotFoundError(ModelError):
+    """No model goes by this name, and no folder or file lies at this path. The message lists near names."""
+
+
+class ModelDamagedError(ModelError):
+    """The model's files are truncated, altered or not what they claim to be. Fetch them again."""
+
+
+class UnsupportedArchitectureError(ModelError):
+    """The file is readable but its architecture, or a tensor type in it, is not served."""
+
+
+class DownloadError(ModelError):
+    """The model could not be fetched. The message says from where, and how to provide it by hand."""
+
+
+class BlasNotFoundError(SemanticError):
+    """OpenBLAS was asked for and could not be loaded. `semantic doctor` shows what was tried."""
+
+
+# -- experiments ---------------------------------------------------------------------------------
+
+
+class ExperimentError(SemanticError):
+    """Base of errors about declaring and running experiments."""
+
+
+class ExperimentNotFoundError(ExperimentError):
+    """No experiment has this id. `semantic experiment list` shows those there are."""
+
+
+class ExperimentDeclarationError(ExperimentError):
+    """The experiment's file does not declare a valid experiment. The message names the file and the field."""
+
+
+class ReferenceRunError(ExperimentError):
+    """The reference process (mlx_lm alone) failed. Its last output is in the message."""

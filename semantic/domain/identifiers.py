@@ -1,0 +1,12 @@
+"""Ids that cannot be mixed up."""
+
+from typing import NewType
+
+BlockId = NewType("BlockId", int)
+"""Names one physical block of a pool; meaningless in any other pool."""
+
+RequestId = NewType("RequestId", int)
+"""Names one submitted request of an engine, in order of submission."""
+
+TokenId = int
+"""An index into the model's vocabulary."""
