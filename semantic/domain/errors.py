@@ -46,7 +46,11 @@ class RequestTooLargeError(InvalidRequestError):
             f"prompt and max_tokens together need {requested_blocks} blocks of {block_tokens} tokens and the "
             f"whole pool has {total_blocks}; shorten the prompt, lower max_tokens, or open the engine with more memory"
         )
-        self.requested_blocks, self.total_blocks, self.block_tokens = requested_blocks, total_blocks, block_tokens
+        self.requested_blocks, self.total_blocks, self.block_tokens = (
+            requested_blocks,
+            total_blocks,
+            block_tokens,
+        )
 
 
 class InvalidSpecError(SemanticError, ValueError):
@@ -62,6 +66,25 @@ class InvalidSizeError(SemanticError, ValueError):
 
 class PoolError(SemanticError):
     """Base of the block pool's errors. The pool is unchanged whenever one is raised."""
+
+
+class BlockCountError(PoolError, ValueError):
+    """A number of blocks that makes no sense: a negative allocation, a pool of none. Pass a positive one."""
+
+
+class BudgetTooSmallError(PoolError, ValueError):
+    """Not even one block fits the memory budget. Raise the budget, or quantise the KV cache."""
+
+    def __init__(self, budget_bytes: int, bytes_per_block: int, block_tokens: int) -> None:
+        super().__init__(
+            f"a budget of {budget_bytes:,} bytes holds no block: one of {block_tokens} tokens takes "
+            f"{bytes_per_block:,}, which is {bytes_per_block - budget_bytes:,} more; raise the budget or quantise the KV cache"
+        )
+        self.budget_bytes, self.bytes_per_block, self.block_tokens = (
+            budget_bytes,
+            bytes_per_block,
+            block_tokens,
+        )
 
 
 class PoolExhaustedError(PoolError):
@@ -85,6 +108,16 @@ class BlockNotInUseError(PoolError):
 
 class PoolIntegrityError(PoolError):
     """The pool's books do not balance. This is a defect of the library: please report it."""
+
+
+class PositionNotMappedError(SemanticError, IndexError):
+    """The position lies outside the blocks of the sequence's table. Extend the table first."""
+
+    def __init__(self, position: int, capacity_tokens: int) -> None:
+        super().__init__(
+            f"position {position} is outside the table's blocks, which hold {capacity_tokens} tokens"
+        )
+        self.position, self.capacity_tokens = position, capacity_tokens
 
 
 class InvalidTransitionError(SemanticError):

@@ -1,0 +1,185 @@
+"""One request on its way from prompt to completion."""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+from semantic.domain.entities.block_table import BlockTable
+from semantic.domain.errors import EmptyPromptError, InvalidTransitionError
+from semantic.domain.identifiers import BlockId, RequestId
+from semantic.domain.value_objects.completion import FinishReason
+from semantic.domain.value_objects.sampling import SamplingParams
+
+
+class SequenceState(StrEnum):
+    """Where a sequence stands. The last three are final."""
+
+    WAITING = "waiting"
+    PREFILLING = "prefilling"
+    DECODING = "decoding"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+class SequenceEvent(StrEnum):
+    """What can happen to a sequence."""
+
+    ADMIT = "be admitted"
+    PREFILLED = "end its prefill"
+    FINISH = "finish"
+    CANCEL = "be cancelled"
+    FAIL = "fail"
+
+
+_S, _E = SequenceState, SequenceEvent
+
+# What is not in the table is refused.
+TRANSITIONS: dict[tuple[SequenceState, SequenceEvent], SequenceState] = {
+    (_S.WAITING, _E.ADMIT): _S.PREFILLING,
+    (_S.WAITING, _E.CANCEL): _S.CANCELLED,
+    (_S.WAITING, _E.FAIL): _S.FAILED,
+    (_S.PREFILLING, _E.PREFILLED): _S.DECODING,
+    (_S.PREFILLING, _E.CANCEL): _S.CANCELLED,
+    (_S.PREFILLING, _E.FAIL): _S.FAILED,
+    (_S.DECODING, _E.FINISH): _S.FINISHED,
+    (_S.DECODING, _E.CANCEL): _S.CANCELLED,
+    (_S.DECODING, _E.FAIL): _S.FAILED,
+}
+FINAL_STATES = frozenset({_S.FINISHED, _S.CANCELLED, _S.FAILED})
+
+
+class Sequence:
+    """The tokens, blocks and state of one request.
+
+    The tokens are the prompt followed by the output; those at positions [0, ``num_computed_tokens``) have
+    their keys and values in the cache. Prefill computes the prompt but for its last token, which is the first
+    decode row, so while decoding exactly one token is not computed: ``last_token``.
+
+    A verb that the present state does not allow raises :class:`InvalidTransitionError` and changes nothing.
+    Raises :class:`EmptyPromptError` without a prompt.
+    """
+
+    def __init__(
+        self,
+        request_id: RequestId,
+        prompt_token_ids: Iterable[int],
+        sampling: SamplingParams,
+        block_tokens: int,
+    ) -> None:
+        self.request_id = request_id
+        self.prompt_token_ids = tuple(prompt_token_ids)
+        self.sampling = sampling
+        self.block_table = BlockTable(block_tokens)
+        self.output_token_ids: list[int] = []
+        self.num_computed_tokens = 0
+        self.state = SequenceState.WAITING
+        self.finish_reason: FinishReason | None = None
+        if not self.prompt_token_ids:
+            raise EmptyPromptError("the prompt has no tokens; a sequence needs at least one")
+
+    def __repr__(self) -> str:
+        return (
+            f"<Sequence {self.request_id} {self.state}: {self.num_prompt_tokens} prompt and "
+            f"{len(self.output_token_ids)} output tokens, "
+            f"{self.num_computed_tokens} computed, {len(self.block_table)} blocks>"
+        )
+
+    # -- facts -----------------------------------------------------------------------------------
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        return len(self.prompt_token_ids)
+
+    @property
+    def num_prefill_tokens(self) -> int:
+        """Prompt tokens that prefill computes: all but the last."""
+        return self.num_prompt_tokens - 1
+
+    @property
+    def num_tokens(self) -> int:
+        """Prompt and output together."""
+        return self.num_prompt_tokens + len(self.output_token_ids)
+
+    @property
+    def max_total_tokens(self) -> int:
+        """What :attr:`num_tokens` is at most; the last of them is never fed, so the cache holds one less."""
+        return self.num_prompt_tokens + self.sampling.max_tokens
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing more will happen: finished, cancelled or failed."""
+        return self.state in FINAL_STATES
+
+    @property
+    def last_token(self) -> int:
+        """The token that the next decode step feeds: the last of the prompt, then of the output."""
+        self._require(SequenceState.DECODING, "decode")
+        return self.output_token_ids[-1] if self.output_token_ids else self.prompt_token_ids[-1]
+
+    # -- verbs -----------------------------------------------------------------------------------
+
+    def admit(self, block_ids: Iterable[BlockId]) -> None:
+        """Give the sequence its first blocks and start prefill; a one-token prompt is decoding at once."""
+        self._fire(SequenceEvent.ADMIT)
+        self.block_table.extend(block_ids)
+        self._end_prefill_when_done()
+
+    def next_chunk(self, limit: int) -> tuple[int, ...]:
+        """The next tokens to prefill, at most ``limit``."""
+        self._require(SequenceState.PREFILLING, "prefill")
+        assert limit > 0, f"a chunk of {limit} tokens would never end"
+        start = self.num_computed_tokens
+        return self.prompt_token_ids[start : min(start + limit, self.num_prefill_tokens)]
+
+    def commit_chunk(self, num_tokens: int) -> None:
+        """Record that the next ``num_tokens`` prompt tokens are in the cache; the last chunk ends prefill."""
+        self._require(SequenceState.PREFILLING, "commit a chunk")
+        computed = self.num_computed_tokens + num_tokens
+        assert self.num_computed_tokens < computed <= self.num_prefill_tokens, (
+            f"{self!r}: chunk of {num_tokens}"
+        )
+        assert computed <= self.block_table.capacity_tokens, (
+            f"{self!r}: {computed} tokens do not fit the blocks"
+        )
+        self.num_computed_tokens = computed
+        self._end_prefill_when_done()
+
+    def append(self, token_id: int) -> None:
+        """Record one decode step: :attr:`last_token` is in the cache now, and ``token_id`` came out."""
+        self._require(SequenceState.DECODING, "append a token")
+        computed = self.num_computed_tokens + 1
+        assert self.num_tokens < self.max_total_tokens, f"{self!r}: max_tokens is reached"
+        assert computed <= self.block_table.capacity_tokens, (
+            f"{self!r}: {computed} tokens do not fit the blocks"
+        )
+        self.num_computed_tokens = computed
+        self.output_token_ids.append(token_id)
+
+    def finish(self, reason: FinishReason) -> None:
+        """End on a stop or on the token limit."""
+        assert reason is not FinishReason.CANCELLED, "call cancel()"
+        self._fire(SequenceEvent.FINISH)
+        self.finish_reason = reason
+
+    def cancel(self) -> None:
+        """End because the caller wants no more of it."""
+        self._fire(SequenceEvent.CANCEL)
+        self.finish_reason = FinishReason.CANCELLED
+
+    def fail(self) -> None:
+        """End because of an error; there is no finish reason."""
+        self._fire(SequenceEvent.FAIL)
+
+    def _end_prefill_when_done(self) -> None:
+        if self.num_computed_tokens == self.num_prefill_tokens:
+            self._fire(SequenceEvent.PREFILLED)
+
+    def _fire(self, event: SequenceEvent) -> None:
+        target = TRANSITIONS.get((self.state, event))
+        if target is None:
+            raise InvalidTransitionError(self.state, event)
+        self.state = target
+
+    def _require(self, state: SequenceState, event: str) -> None:
+        if self.state is not state:
+            raise InvalidTransitionError(self.state, event)
