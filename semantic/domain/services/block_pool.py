@@ -144,8 +144,8 @@ class BlockPool:
     def release(self, block_ids: Iterable[BlockId]) -> Released:
         """Drop one holder of each block; an id named twice drops two.
 
-        Blocks are reused in the order of their release, so name a sequence's last block first: its prefix,
-        which others may share, is then evicted last. Raises :class:`BlockNotInUseError` for more releases
+        Evictable blocks are evicted in the order of their release, so name a sequence's last block first: its
+        prefix, which others may share, then goes last. Raises :class:`BlockNotInUseError` for more releases
         than holders.
         """
         block_ids = tuple(block_ids)

@@ -53,6 +53,8 @@ class ModelCacheSpec:
             raise InvalidSpecError(
                 f"layer_kinds must name {num_layers} layers (num_layers), got {len(kinds)}"
             )
+        if window is not None and LayerKind.SLIDING not in kinds:
+            raise InvalidSpecError(f"window is {window!r} and layer_kinds names no sliding layer")
         values = head_dim if value_head_dim is None else value_head_dim
         return cls(
             layers=tuple(
