@@ -78,7 +78,8 @@ class BudgetTooSmallError(PoolError, ValueError):
     def __init__(self, budget_bytes: int, bytes_per_block: int, block_tokens: int) -> None:
         super().__init__(
             f"a budget of {budget_bytes:,} bytes holds no block: one of {block_tokens} tokens takes "
-            f"{bytes_per_block:,}, which is {bytes_per_block - budget_bytes:,} more; raise the budget or quantise the KV cache"
+            f"{bytes_per_block:,}, which is {bytes_per_block - budget_bytes:,} more; "
+            "raise the budget or quantise the KV cache"
         )
         self.budget_bytes, self.bytes_per_block, self.block_tokens = (
             budget_bytes,
