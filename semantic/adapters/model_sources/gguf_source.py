@@ -1,0 +1,53 @@
+"""A GGUF file by its path."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from attrs import frozen
+
+from semantic.adapters.mlx.materialise import materialise
+from semantic.adapters.mlx.runtime import Prepare
+from semantic.application.ports.model_source import LoadedModel, ModelSource
+
+_MAGIC = b"GGUF"
+
+
+@frozen
+class GgufSource(ModelSource):
+    """Recognises an existing file that is called ``*.gguf`` or begins like one."""
+
+    prepare: Prepare
+
+    def recognises(self, name: str) -> bool:
+        path = Path(name).expanduser()
+        return path.is_file() and (path.suffix.lower() == ".gguf" or _begins_like_gguf(path))
+
+    def known_names(self) -> Sequence[str]:
+        return ()
+
+    def load(self, name: str) -> LoadedModel:
+        return load_gguf(Path(name).expanduser(), name, self.prepare)
+
+
+def load_gguf(path: Path, name: str, prepare: Prepare) -> LoadedModel:
+    """Load the file under ``name``: header checked first, weights in the runtime's compute dtype, all
+    evaluated.
+    """
+    runtime = prepare()  # before anything imports mlx
+    from semantic.adapters.model_sources.gguf import build_model
+    from semantic.adapters.model_sources.gguf_file import GgufFile
+    from semantic.adapters.model_sources.gguf_tokenizer import build_tokenizer
+
+    file = GgufFile.read(path)
+    model = build_model(file, compute_dtype=runtime.compute_dtype, dequantise=runtime.dequantises)
+    tokenizer = build_tokenizer(file.metadata, path)
+    materialise(model)
+    return LoadedModel(name, model, tokenizer)
+
+
+def _begins_like_gguf(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except OSError:
+        return False
