@@ -1,0 +1,96 @@
+"""A KV-cache block-pool batch engine on MLX: many agents, one local model, the output mlx_lm's.
+
+>>> import semantic
+>>> with semantic.open("smollm2-135m") as engine:  # doctest: +SKIP
+...     print(engine.generate("The quick brown fox", max_tokens=50).text)
+
+Importing this loads no MLX; opening an engine does.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from semantic.domain.errors import SemanticError
+from semantic.domain.value_objects import Completion, Delta, FinishReason, SamplingParams, Timings, Usage
+
+if TYPE_CHECKING:
+    from semantic.application.batch_engine import BlockPoolBatchEngine, EngineStats
+    from semantic.application.engine import Engine
+    from semantic.application.requests import Request
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BlockPoolBatchEngine",
+    "Completion",
+    "Delta",
+    "Engine",
+    "EngineStats",
+    "FinishReason",
+    "Request",
+    "SamplingParams",
+    "SemanticError",
+    "Timings",
+    "Usage",
+    "load",
+    "open",
+]
+
+_LAZY = {
+    "BlockPoolBatchEngine": "semantic.application.batch_engine",
+    "EngineStats": "semantic.application.batch_engine",
+    "Engine": "semantic.application.engine",
+    "Request": "semantic.application.requests",
+}
+
+
+def open(
+    model: Any = None,
+    *,
+    memory: str | int | None = None,
+    store: str | None = None,
+    exactness: str | None = None,
+    max_num_seqs: int | None = None,
+    prefill_step_size: int | None = None,
+    cache_layout: str | None = None,
+    **settings: Any,
+) -> "Engine":
+    """Open an engine on ``model``: a known name, a folder, a GGUF file, a hub id, or a (model, tokenizer) pair.
+
+    ``memory``: budget for KV blocks (``"1GB"`` is 10^9 bytes, ``"1GiB"`` 2^30); a quarter of the machine's by default.
+    ``exactness``: ``"token"`` (mlx_lm's tokens, fast) or ``"bit"`` (mlx_lm's operations and shapes).
+    ``cache_layout``: ``"auto"``, ``"paged"`` or ``"contiguous"``. Other keywords are fields of
+    :class:`semantic.settings.Settings`. What is not given comes from the environment (``SEMANTIC_...``), then from
+    ``semantic.toml``. Raises a :class:`SemanticError` that says what to do.
+    """
+    from semantic.container import make_container, open_engine
+
+    container = make_container(
+        memory=None if memory is None else str(memory),
+        store=store,
+        exactness=exactness,
+        max_num_seqs=max_num_seqs,
+        prefill_step_size=prefill_step_size,
+        cache_layout=cache_layout,
+        **settings,
+    )
+    return open_engine(container, model)
+
+
+def load(model: Any = None, **settings: Any) -> tuple[Any, Any]:
+    """The (model, tokenizer) pair of any source, as ``mlx_lm.load`` returns it: usable with mlx_lm and with :func:`open`.
+
+    On CPU the weights are float32 unless ``compute_dtype`` says otherwise.
+    """
+    from semantic.container import make_container
+
+    container = make_container(**settings)
+    loaded = container.model_source().load(container.settings().model if model is None else str(model))
+    return loaded.model, loaded.tokenizer
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'semantic' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_LAZY[name]), name)

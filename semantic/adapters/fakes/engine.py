@@ -1,0 +1,59 @@
+"""The whole engine on fakes, in one call."""
+
+from semantic.adapters.fakes.clock import FakeClock
+from semantic.adapters.fakes.model import FakeModel
+from semantic.adapters.fakes.telemetry import RecordingTelemetry
+from semantic.adapters.fakes.tokenizer import FakeTokenizer
+from semantic.application.batch_engine import BlockPoolBatchEngine
+from semantic.application.engine import Engine
+from semantic.application.ports.clock import Clock
+from semantic.application.ports.model import LanguageModel
+from semantic.application.ports.telemetry import Telemetry
+from semantic.application.ports.tokenizer import Tokenizer
+from semantic.domain.services import BlockPool
+
+
+def fake_engine(
+    *,
+    model: LanguageModel | None = None,
+    tokenizer: Tokenizer | None = None,
+    blocks: int = 64,
+    max_num_seqs: int = 16,
+    clock: Clock | None = None,
+    telemetry: Telemetry | None = None,
+) -> Engine:
+    """An :class:`~semantic.application.engine.Engine` with a real scheduler, pool and thread around a fake model."""
+    telemetry = telemetry or RecordingTelemetry()
+
+    def build() -> BlockPoolBatchEngine:
+        return fake_batch_engine(
+            model=model,
+            tokenizer=tokenizer,
+            blocks=blocks,
+            max_num_seqs=max_num_seqs,
+            clock=clock,
+            telemetry=telemetry,
+        )
+
+    return Engine(build, telemetry)
+
+
+def fake_batch_engine(
+    *,
+    model: LanguageModel | None = None,
+    tokenizer: Tokenizer | None = None,
+    blocks: int = 64,
+    max_num_seqs: int = 16,
+    clock: Clock | None = None,
+    telemetry: Telemetry | None = None,
+) -> BlockPoolBatchEngine:
+    """The batch engine alone, to be stepped by hand."""
+    return BlockPoolBatchEngine(
+        model=model or FakeModel(),
+        tokenizer=tokenizer or FakeTokenizer(),
+        pool=BlockPool(blocks),
+        clock=clock or FakeClock(tick=0.001),
+        telemetry=telemetry or RecordingTelemetry(),
+        max_num_seqs=max_num_seqs,
+        random_seed=lambda: 0,
+    )

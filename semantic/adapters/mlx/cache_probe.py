@@ -1,0 +1,71 @@
+"""Looks at what a model's own caches are: their kinds, shapes and dtype. No model is known by name."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+from mlx_lm.models.cache import (
+    ArraysCache,
+    CacheList,
+    ChunkedKVCache,
+    KVCache,
+    RotatingKVCache,
+    make_prompt_cache,
+)
+
+from semantic.domain.errors import UnsupportedArchitectureError
+from semantic.domain.value_objects import KVPrecision, LayerSpec, ModelCacheSpec
+
+_PROBE_TOKENS = 2
+
+
+def derive_cache_spec(model: nn.Module, block_tokens: int = 256) -> ModelCacheSpec:
+    """Run two tokens through the model's own caches and describe what they hold.
+
+    A layer that keeps several caches counts as several. Raises :class:`UnsupportedArchitectureError` for a cache
+    that is none of mlx_lm's kinds.
+    """
+    caches = make_prompt_cache(model)
+    mx.eval(model(mx.zeros((1, _PROBE_TOKENS), mx.uint32), cache=caches))
+    flat = list(flatten_caches(caches))
+    dtypes = {str(cache.keys.dtype) for cache in flat if isinstance(getattr(cache, "keys", None), mx.array)}
+    dtype = sorted(dtypes)[0].removeprefix("mlx.core.") if dtypes else "float16"
+    return ModelCacheSpec(
+        layers=[_layer_spec(cache) for cache in flat],
+        precision=KVPrecision(dtype=dtype),
+        block_tokens=block_tokens,
+    )
+
+
+def flatten_caches(caches: list[Any]) -> Iterator[Any]:
+    """The caches of a model one by one: lists are opened, layers that keep nothing are left out."""
+    for cache in caches:
+        if isinstance(cache, CacheList):
+            yield from flatten_caches(list(cache.caches))
+        elif cache is not None:
+            yield cache
+
+
+def holds_plain_attention(model: nn.Module) -> bool:
+    """Whether every layer keeps plain full-attention keys and values, which any lane can serve."""
+    return all(type(cache) is KVCache for cache in make_prompt_cache(model))
+
+
+def _layer_spec(cache: Any) -> LayerSpec:
+    if isinstance(cache, ArraysCache):
+        arrays = [array for _, array in tree_flatten(cache.state) if isinstance(array, mx.array)]
+        return LayerSpec.recurrent(sum(array.nbytes for array in arrays))
+    keys, values = getattr(cache, "keys", None), getattr(cache, "values", None)
+    if not isinstance(keys, mx.array) or not isinstance(values, mx.array):
+        raise UnsupportedArchitectureError(
+            f"a layer keeps its context in a {type(cache).__name__}, a kind of cache that is not served; "
+            "please report the model"
+        )
+    heads, key_dim, value_dim = keys.shape[1], keys.shape[-1], values.shape[-1]
+    if isinstance(cache, RotatingKVCache):
+        return LayerSpec.sliding(cache.max_size, heads, key_dim, value_dim)
+    if isinstance(cache, ChunkedKVCache):
+        return LayerSpec.sliding(cache.chunk_size, heads, key_dim, value_dim)
+    return LayerSpec.full(heads, key_dim, value_dim)

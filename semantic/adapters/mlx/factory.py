@@ -1,0 +1,101 @@
+"""Prepares loaded mlx_lm models for the engine's thread."""
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+from semantic.adapters.mlx.cache_probe import derive_cache_spec
+from semantic.adapters.mlx.lanes import choose_lane, make_memory
+from semantic.adapters.mlx.materialise import materialise
+from semantic.adapters.mlx.model import MLXLanguageModel
+from semantic.adapters.mlx.runtime import Runtime
+from semantic.application.engine_options import EngineOptions
+from semantic.application.ports.model import ModelProfile
+from semantic.application.ports.model_source import LoadedModel
+from semantic.application.ports.telemetry import Telemetry
+
+REFERENCE_PREFILL_STEP_SIZE = 2048
+"""mlx_lm's own chunk. The bit lane keeps it."""
+
+_CPU_PREFILL_STEP_SIZE = 256
+"""On CPU a chunk of one block prefills fastest (ADR 0006), and no chunk straddles blocks."""
+
+
+class MLXModelFactory:
+    """Probes a model's caches and chooses its lane. ``attention_threads``: threads for paged attention."""
+
+    def __init__(self, prepare_runtime: Callable[[], Runtime], telemetry: Telemetry, attention_threads: int) -> None:
+        self._prepare_runtime, self._telemetry = prepare_runtime, telemetry
+        self._attention_threads = attention_threads
+
+    def adopt(self, model: nn.Module, tokenizer: Any) -> LoadedModel:
+        """Take a pair as it is: its dtype and quantisation stay."""
+        self._prepare_runtime()
+        return LoadedModel(getattr(model, "model_type", type(model).__name__), model, tokenizer)
+
+    def prepare(self, loaded: LoadedModel, options: EngineOptions) -> "PreparedMLXModel":
+        """Evaluate every array here and now, so that another thread may use it; then look at the caches."""
+        runtime = self._prepare_runtime()
+        materialise(loaded.model)
+        spec = derive_cache_spec(loaded.model)
+        lane = choose_lane(
+            loaded.model, spec, layout=options.cache_layout, exactness=options.exactness, device=runtime.device
+        )
+        self._telemetry.event("model.lane", model=loaded.name, **attrs.asdict(lane))
+        profile = ModelProfile(
+            name=loaded.name,
+            vocab_size=_vocab_size(loaded.model),
+            context_length=_context_length(loaded.model),
+            cache_spec=spec,
+            compute_dtype=spec.precision.dtype,
+            device=runtime.device,
+            batching=lane.batching,
+            cache_layout=lane.layout,
+            prefill_step_size=options.prefill_step_size or _step_size(options.exactness, runtime.device),
+            weight_bytes=sum(array.nbytes for _, array in tree_flatten(loaded.model.parameters())),
+        )
+        return PreparedMLXModel(loaded.model, profile, self._attention_threads)
+
+
+@attrs.frozen
+class PreparedMLXModel:
+    """A model on its way to the engine's thread."""
+
+    _model: nn.Module
+    profile: ModelProfile
+    _attention_threads: int
+
+    def build(self, num_blocks: int) -> MLXLanguageModel:
+        """Make the pool's physical memory and bind the seam."""
+        memory = make_memory(
+            self._model, self.profile.cache_spec, self.profile.cache_layout, num_blocks, self._attention_threads
+        )
+        return MLXLanguageModel(self._model, self.profile, memory)
+
+
+def _step_size(exactness: str, device: str) -> int:
+    if exactness == "bit" or device != "cpu":
+        return REFERENCE_PREFILL_STEP_SIZE
+    return _CPU_PREFILL_STEP_SIZE
+
+
+def _vocab_size(model: nn.Module) -> int:
+    """What the logits' last axis is; nothing is computed to learn it."""
+    from mlx_lm.models.cache import make_prompt_cache
+
+    return int(model(mx.zeros((1, 1), mx.uint32), cache=make_prompt_cache(model)).shape[-1])
+
+
+def _context_length(model: nn.Module) -> int | None:
+    """``max_position_embeddings`` of the model's arguments, wherever a wrapper keeps them."""
+    args = getattr(model, "args", None)
+    for config in (args, getattr(args, "text_config", None)):
+        value = config.get("max_position_embeddings") if isinstance(config, dict) else None
+        value = value or getattr(config, "max_position_embeddings", None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None

@@ -1,0 +1,54 @@
+"""The model port on MLX: one forward for a prefill chunk, one for a decode step."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from semantic.adapters.mlx.attention_seam import AttentionSeam
+from semantic.adapters.mlx.lanes import ONE_BY_ONE, Memory
+from semantic.adapters.mlx.numpy_blas import NumpyBlas
+from semantic.adapters.mlx.sampler import Sampler
+from semantic.application.ports.model import DecodeRow, ModelProfile
+
+
+class MLXLanguageModel:
+    """An mlx_lm model whose arrays were materialised before. Binds the attention seam until :meth:`release`."""
+
+    def __init__(self, model: nn.Module, profile: ModelProfile, memory: Memory) -> None:
+        self._model = model
+        self.profile = profile
+        self.memory: Any = memory
+        self._seam = AttentionSeam(model)
+        self._numpy_blas = NumpyBlas()
+        self._sampler = Sampler()
+        self._one_by_one = profile.batching == ONE_BY_ONE
+
+    def prefill(self, cache: Any, token_ids: Sequence[int]) -> None:
+        """Run the chunk for its keys and values; the logits stay lazy and are never computed."""
+        self._forward([list(token_ids)], [cache])
+        if self.memory.layout == "contiguous":
+            cache.evaluate()
+        mx.clear_cache()
+
+    def decode(self, rows: Sequence[DecodeRow]) -> list[int]:
+        """One forward over all rows, or one for each where the lane says so."""
+        batches = [[row] for row in rows] if self._one_by_one else [list(rows)]
+        return [token for batch in batches for token in self._decode_batch(batch)]
+
+    def release(self) -> None:
+        """Give the model's modules back as they were, and free all caches."""
+        self._seam.release()
+        self.memory.clear()
+        mx.clear_cache()
+
+    def _decode_batch(self, rows: Sequence[DecodeRow]) -> list[int]:
+        logits = self._forward([[row.token_id] for row in rows], [row.cache for row in rows])
+        return self._sampler.choose(logits[:, -1, :], rows)
+
+    def _forward(self, token_ids: list[list[int]], caches: list[Any]) -> mx.array:
+        with self._numpy_blas.single_threaded():
+            logits = self._model(mx.array(token_ids), cache=self.memory.layer_caches(caches))
+        self.memory.commit(caches, len(token_ids[0]))
+        return logits

@@ -1,0 +1,136 @@
+"""The engine's public face: safe to use from any thread."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from semantic.application.batch_engine import BlockPoolBatchEngine, EngineStats
+from semantic.application.owner_thread import OwnerThread
+from semantic.application.ports.model import ModelProfile
+from semantic.application.ports.telemetry import Telemetry
+from semantic.application.ports.tokenizer import ChatMessage, Tokenizer
+from semantic.application.requests import Request
+from semantic.domain.errors import (
+    EmptyPromptError,
+    InvalidRequestError,
+    TokenizerRequiredError,
+)
+from semantic.domain.value_objects import Completion, Delta, SamplingParams
+
+Prompt = str | Sequence[int] | Sequence[ChatMessage]
+"""Text, token ids, or chat messages."""
+
+
+class Engine:
+    """Generates for any number of callers at once. Use it as a context manager, or :meth:`close` it.
+
+    Keyword arguments of the generating methods are the fields of
+    :class:`~semantic.domain.value_objects.SamplingParams`: ``max_tokens``, ``temp``, ``top_p``, ``min_p``, ``top_k``,
+    ``seed``, ``stop``, ``stop_token_ids``.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], BlockPoolBatchEngine],
+        telemetry: Telemetry,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._owner = OwnerThread(build, telemetry)
+        self._on_close = on_close
+
+    @property
+    def profile(self) -> ModelProfile:
+        """The facts of the model that this engine serves."""
+        return self._owner.engine.model.profile
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """The tokenizer, if the engine was opened with one."""
+        return self._owner.engine.tokenizer
+
+    def generate(self, prompt: Prompt, **sampling: Any) -> Completion:
+        """Run one prompt to its end. Ctrl-C cancels it."""
+        return self.submit(prompt, **sampling).result()
+
+    def batch_generate(
+        self, prompts: Sequence[Prompt], *, max_tokens: int | Sequence[int] = 256, **sampling: Any
+    ) -> list[Completion]:
+        """Run many prompts together; completions come in the order of ``prompts``. If one fails, all are cancelled."""
+        limits = [max_tokens] * len(prompts) if isinstance(max_tokens, int) else list(max_tokens)
+        if len(limits) != len(prompts):
+            raise InvalidRequestError(f"max_tokens has {len(limits)} values for {len(prompts)} prompts")
+        prepared = [
+            self._prepare(prompt, {**sampling, "max_tokens": limit})
+            for prompt, limit in zip(prompts, limits, strict=True)
+        ]
+        requests = [self._owner.submit(*arguments) for arguments in prepared]
+        try:
+            return [request.result() for request in requests]
+        finally:
+            for request in requests:
+                request.cancel()
+
+    def stream(self, prompt: Prompt, **sampling: Any) -> Iterator[Delta]:
+        """Deltas as they are generated; the last one carries the completion. Leaving the loop cancels the rest."""
+        return iter(self.submit(prompt, **sampling))
+
+    def submit(self, prompt: Prompt, **sampling: Any) -> Request:
+        """Put a request into the batch and return at once. What can never be served is refused here."""
+        return self._owner.submit(*self._prepare(prompt, sampling))
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """The token ids of a prompt: a str as ``mlx_lm.generate`` encodes it, messages through the chat template."""
+        if len(prompt) == 0:
+            raise EmptyPromptError("the prompt is empty; pass some text, token ids or messages")
+        if not isinstance(prompt, str) and all(isinstance(item, int) for item in prompt):
+            return [int(token_id) for token_id in prompt]  # type: ignore[arg-type]
+        if self.tokenizer is None:
+            raise TokenizerRequiredError(
+                "this engine has no tokenizer, so a prompt is a list of token ids; to pass text or messages, "
+                "open it with a (model, tokenizer) pair"
+            )
+        if isinstance(prompt, str):
+            return self.tokenizer.encode(prompt)
+        if not all(isinstance(item, dict) for item in prompt):
+            raise InvalidRequestError(
+                "a prompt is a str, a list of token ids (int) or a list of chat messages (dict); "
+                f"got a list of {', '.join(sorted({type(item).__name__ for item in prompt}))}"
+            )
+        return self.tokenizer.encode_chat(prompt)  # type: ignore[arg-type]
+
+    def stats(self) -> EngineStats:
+        """Counts as of the last step. Works after :meth:`close` too."""
+        return self._owner.stats
+
+    def flush(self) -> None:
+        """Return when all that was finished before is durable. Without a store that is at once, after this step."""
+        self._owner.call(lambda engine: None)
+
+    def close(self) -> None:
+        """Cancel what still runs, give the model back, end the thread. Closing twice is a no-op."""
+        self._owner.close()
+        self._on_close()
+        self._on_close = lambda: None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):
+            self._owner.close()
+
+    def _prepare(self, prompt: Prompt, sampling: dict[str, Any]) -> tuple[list[int], SamplingParams]:
+        self._owner.refuse_if_over()
+        try:
+            params = SamplingParams(**sampling)
+        except TypeError as error:
+            known = ", ".join(SamplingParams.__annotations__)
+            raise InvalidRequestError(f"{error}; known are {known}") from error
+        token_ids = self.encode(prompt)
+        return token_ids, self._owner.engine.check(token_ids, params)

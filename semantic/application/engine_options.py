@@ -1,0 +1,43 @@
+"""What an engine is opened with."""
+
+from collections.abc import Callable
+
+from attrs import Attribute, field, frozen
+
+from semantic.domain.errors import InvalidRequestError
+
+EXACTNESS = ("token", "bit")
+CACHE_LAYOUTS = ("auto", "paged", "contiguous")
+
+
+def _one_of(known: tuple[str, ...]) -> "Callable[[object, Attribute[str], str], None]":
+    def check(_: object, attribute: "Attribute[str]", value: str) -> None:
+        if value not in known:
+            raise InvalidRequestError(f"{attribute.name} must be one of {', '.join(known)}, got {value!r}")
+
+    return check
+
+
+@frozen(kw_only=True)
+class EngineOptions:
+    """``memory_bytes``: budget of the KV block pool. ``prefill_step_size``: tokens per chunk, None for the lane's own.
+
+    ``exactness``: ``"token"`` gives mlx_lm's tokens, fast; ``"bit"`` keeps its operations and shapes (ADR 0004).
+    Raises :class:`InvalidRequestError` naming the option.
+    """
+
+    memory_bytes: int
+    exactness: str = field(default="token", validator=_one_of(EXACTNESS))
+    cache_layout: str = field(default="auto", validator=_one_of(CACHE_LAYOUTS))
+    max_num_seqs: int = 16
+    prefill_step_size: int | None = None
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("max_num_seqs", "prefill_step_size", "memory_bytes"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise InvalidRequestError(f"{name} must be positive, got {value!r}")
+        if self.exactness == "bit" and self.cache_layout == "paged":
+            raise InvalidRequestError(
+                'exactness="bit" runs mlx_lm\'s own caches, so cache_layout can\'t be "paged"; leave it at "auto"'
+            )

@@ -1,0 +1,74 @@
+"""The use case behind ``semantic.open``: from a model's name to a running engine."""
+
+from collections.abc import Callable
+from typing import Any
+
+from semantic.application.batch_engine import BlockPoolBatchEngine
+from semantic.application.engine import Engine
+from semantic.application.engine_options import EngineOptions
+from semantic.application.ports.clock import Clock
+from semantic.application.ports.model_factory import ModelFactory
+from semantic.application.ports.model_source import LoadedModel, ModelSource
+from semantic.application.ports.telemetry import Telemetry
+from semantic.application.ports.tokenizer import Tokenizer
+from semantic.domain.services import BlockPool
+from semantic.domain.value_objects import ModelCacheSpec
+
+_CONTEXT_WITHOUT_LIMIT = 1 << 20
+
+
+class OpenEngine:
+    """Loads, prepares, and starts an engine on a thread of its own."""
+
+    def __init__(
+        self,
+        *,
+        source: ModelSource,
+        factory: ModelFactory,
+        make_tokenizer: Callable[[Any], Tokenizer],
+        clock: Clock,
+        telemetry: Telemetry,
+    ) -> None:
+        self._source, self._factory, self._make_tokenizer = source, factory, make_tokenizer
+        self._clock, self._telemetry = clock, telemetry
+
+    def load(self, model: Any) -> LoadedModel:
+        """A name, a path, or a (model, tokenizer) pair as ``mlx_lm.load`` returns it."""
+        if isinstance(model, LoadedModel):
+            return model
+        if isinstance(model, tuple):
+            return self._factory.adopt(*model)
+        return self._source.load(str(model))
+
+    def open(self, model: Any, options: EngineOptions) -> Engine:
+        """An engine that serves ``model``. Everything that can be refused is refused here."""
+        loaded = self.load(model)
+        tokenizer = None if loaded.tokenizer is None else self._make_tokenizer(loaded.tokenizer)
+        prepared = self._factory.prepare(loaded, options)
+        pool = make_pool(prepared.profile.cache_spec, prepared.profile.context_length, options)
+        self._telemetry.event(
+            "engine.open",
+            model=prepared.profile.name,
+            cache_layout=prepared.profile.cache_layout,
+            batching=prepared.profile.batching,
+            blocks=pool.total_blocks,
+        )
+
+        def build() -> BlockPoolBatchEngine:
+            return BlockPoolBatchEngine(
+                model=prepared.build(pool.total_blocks),
+                tokenizer=tokenizer,
+                pool=pool,
+                clock=self._clock,
+                telemetry=self._telemetry,
+                max_num_seqs=options.max_num_seqs,
+            )
+
+        return Engine(build, self._telemetry)
+
+
+def make_pool(spec: ModelCacheSpec, context_length: int | None, options: EngineOptions) -> BlockPool:
+    """As many blocks as the budget holds. A model without tokens to keep gets a full context for every sequence."""
+    if spec.bytes_per_block == 0:
+        return BlockPool(options.max_num_seqs * spec.blocks_for_tokens(context_length or _CONTEXT_WITHOUT_LIMIT))
+    return BlockPool.from_budget(options.memory_bytes, spec)

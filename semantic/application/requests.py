@@ -1,0 +1,87 @@
+"""A request as its caller holds it, from any thread."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from semantic.domain.value_objects import Completion, Delta
+
+
+class Request:
+    """A submitted request: wait for its :meth:`result`, iterate over its deltas (once), or :meth:`cancel` it.
+
+    Deltas wait in a queue of their own, so a slow consumer holds nobody back.
+    """
+
+    def __init__(self, cancel: Callable[["Request"], None]) -> None:
+        self._cancel = cancel
+        self._deltas: queue.SimpleQueue[Delta | None] = queue.SimpleQueue()
+        self._ended = threading.Event()
+        self._completion: Completion | None = None
+        self._error: Exception | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has completed, failed, or been cancelled."""
+        return self._ended.is_set()
+
+    def result(self, timeout: float | None = None) -> Completion:
+        """Wait for the completion. Raises what ended the request otherwise, ``TimeoutError`` after ``timeout`` seconds.
+
+        An interrupt (Ctrl-C) cancels the request before it goes on to the caller.
+        """
+        try:
+            if not self._wait(timeout):
+                raise TimeoutError(f"the request has not finished within {timeout} s; it goes on, or cancel() it")
+        except KeyboardInterrupt:
+            self.cancel()
+            raise
+        if self._error is not None:
+            raise self._error
+        assert self._completion is not None
+        return self._completion
+
+    def __iter__(self) -> Iterator[Delta]:
+        """Deltas as they come; the last one carries the completion. Leaving the loop early cancels the request."""
+        try:
+            while (delta := self._deltas.get()) is not None:
+                yield delta
+        finally:
+            if not self.is_done:
+                self.cancel()
+        if self._error is not None:
+            raise self._error
+
+    def cancel(self) -> None:
+        """End it as soon as the present step is over; a request that is done stays as it is."""
+        if not self.is_done:
+            self._cancel(self)
+
+    # -- the engine's side -----------------------------------------------------------------------
+
+    def deliver(self, delta: Delta) -> None:
+        """Hand the caller one more delta; the one with a completion is the last."""
+        self._deltas.put(delta)
+        if delta.completion is not None:
+            self._completion = delta.completion
+            self._end()
+
+    def fail(self, error: Exception) -> None:
+        """Hand the caller the error that ended the request."""
+        self._error = error
+        self._end()
+
+    def _end(self) -> None:
+        self._ended.set()
+        self._deltas.put(None)
+
+    def _wait(self, timeout: float | None) -> bool:
+        """Wait in slices, so that Ctrl-C is seen on every platform."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while not self._ended.is_set():
+            left = 1.0 if end is None else min(1.0, end - time.monotonic())
+            if left <= 0:
+                return False
+            self._ended.wait(left)
+        return True

@@ -1,0 +1,132 @@
+"""The composition root: the only file that names ports and adapters together.
+
+Override a provider to swap an adapter, in a test or in a program of your own::
+
+    container = Container()
+    container.model_source.override(providers.Object(MySource()))
+    with container.open_engine("my-model") as engine:
+        ...
+
+Adapters that import MLX are imported when first needed: the runtime has to load the BLAS before that.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+from dependency_injector import containers, providers
+
+from semantic.adapters.clock import SystemClock
+from semantic.adapters.telemetry import NullTelemetry, StructlogTelemetry
+from semantic.application.engine import Engine
+from semantic.application.engine_options import EngineOptions
+from semantic.application.open_engine import OpenEngine
+from semantic.application.ports.memory_probe import MemoryProbe
+from semantic.application.ports.model_factory import ModelFactory
+from semantic.application.ports.model_source import ModelSource
+from semantic.application.ports.telemetry import Telemetry
+from semantic.application.ports.tokenizer import Tokenizer
+from semantic.domain.value_objects import parse_size
+from semantic.settings import Settings, load_settings
+
+DEFAULT_MEMORY_SHARE = 4
+"""Without a ``memory`` setting, caches may take one part in this many of the machine's memory."""
+
+
+def _prepare_runtime(settings: Settings, telemetry: Telemetry) -> Callable[[], Any]:
+    def prepare() -> Any:
+        from semantic.adapters.mlx.runtime import prepare
+
+        return prepare(
+            blas=settings.blas,
+            blas_threads=settings.blas_threads,
+            compute_dtype=settings.compute_dtype,
+            telemetry=telemetry,
+        )
+
+    return prepare
+
+
+def _model_source(settings: Settings, prepare: Callable[[], Any]) -> ModelSource:
+    from semantic.adapters.model_sources.catalogue import ModelCatalogue
+    from semantic.adapters.model_sources.folder import FolderSource
+    from semantic.adapters.model_sources.gguf_source import GgufSource
+    from semantic.adapters.model_sources.hub import HubSource
+    from semantic.adapters.model_sources.wheel import WheelSource
+
+    return ModelCatalogue(
+        [WheelSource(prepare, settings.model_cache), GgufSource(prepare), FolderSource(prepare), HubSource(prepare)]
+    )
+
+
+def _model_factory(settings: Settings, prepare: Callable[[], Any], telemetry: Telemetry) -> ModelFactory:
+    prepare()
+    from semantic.adapters.mlx.cores import usable_cores
+    from semantic.adapters.mlx.factory import MLXModelFactory
+
+    return MLXModelFactory(prepare, telemetry, settings.attention_threads or usable_cores())
+
+
+def _make_tokenizer(tokenizer: Any) -> Tokenizer:
+    from semantic.adapters.mlx.tokenizer import MLXTokenizer
+
+    return MLXTokenizer(tokenizer)
+
+
+def _memory_probe(prepare: Callable[[], Any]) -> MemoryProbe:
+    prepare()
+    from semantic.adapters.mlx.memory_probe import MLXMemoryProbe
+
+    return MLXMemoryProbe()
+
+
+def _telemetry(settings: Settings) -> Telemetry:
+    return StructlogTelemetry(settings.log_level)
+
+
+class Container(containers.DeclarativeContainer):
+    """Every adapter, each behind its port."""
+
+    settings = providers.Singleton(load_settings)
+    clock = providers.Singleton(SystemClock)
+    telemetry: providers.Provider[Telemetry] = providers.Singleton(_telemetry, settings)
+    prepare_runtime = providers.Singleton(_prepare_runtime, settings, telemetry)
+    memory_probe = providers.Singleton(_memory_probe, prepare_runtime)
+    model_source = providers.Singleton(_model_source, settings, prepare_runtime)
+    model_factory = providers.Singleton(_model_factory, settings, prepare_runtime, telemetry)
+    make_tokenizer = providers.Object(_make_tokenizer)
+    opener = providers.Factory(
+        OpenEngine,
+        source=model_source,
+        factory=model_factory,
+        make_tokenizer=make_tokenizer,
+        clock=clock,
+        telemetry=telemetry,
+    )
+
+
+def engine_options(settings: Settings) -> EngineOptions:
+    """The engine's options as the settings have them."""
+    memory = settings.memory or psutil.virtual_memory().total // DEFAULT_MEMORY_SHARE
+    return EngineOptions(
+        memory_bytes=parse_size(memory),
+        exactness=settings.exactness,
+        cache_layout=settings.cache_layout,
+        max_num_seqs=settings.max_num_seqs,
+        prefill_step_size=settings.prefill_step_size,
+    )
+
+
+def make_container(*, quiet: bool = False, **flags: Any) -> Container:
+    """A container whose settings are ``flags`` over environment over files; ``quiet`` drops all telemetry."""
+    container = Container()
+    container.settings.override(providers.Object(load_settings(**flags)))
+    if quiet:
+        container.telemetry.override(providers.Singleton(NullTelemetry))
+    return container
+
+
+def open_engine(container: Container, model: Any = None) -> Engine:
+    """Open an engine with what the container provides; ``model=None`` takes the settings' one."""
+    settings = container.settings()
+    return container.opener().open(settings.model if model is None else model, engine_options(settings))
