@@ -61,6 +61,10 @@ class InvalidSizeError(SemanticError, ValueError):
     """A size that is not a number of bytes. Write it as 1GB (10^9), 1GiB (2^30), or an integer."""
 
 
+class InvalidSettingError(SemanticError, ValueError):
+    """A setting has an impossible value. The message names it and where it came from: change it there."""
+
+
 # -- the block pool ------------------------------------------------------------------------------
 
 
@@ -115,9 +119,7 @@ class PositionNotMappedError(SemanticError, IndexError):
     """The position lies outside the blocks of the sequence's table. Extend the table first."""
 
     def __init__(self, position: int, capacity_tokens: int) -> None:
-        super().__init__(
-            f"position {position} is outside the table's blocks, which hold {capacity_tokens} tokens"
-        )
+        super().__init__(f"position {position} is outside the table's blocks, which hold {capacity_tokens} tokens")
         self.position, self.capacity_tokens = position, capacity_tokens
 
 
@@ -195,6 +197,25 @@ class ExperimentNotFoundError(ExperimentError):
 
 class ExperimentDeclarationError(ExperimentError):
     """The experiment's file does not declare a valid experiment. The message names the file and the field."""
+
+
+class MissingPrerequisiteError(ExperimentError):
+    """The experiment names code that is not there. Install it, or correct the declaration's components."""
+
+
+class ResultsUnreadableError(ExperimentError):
+    """The results file is damaged or not one of ours. Move it away and run the experiment again."""
+
+
+class ResultsTooNewError(ResultsUnreadableError):
+    """The results were written by a newer version of this library. Upgrade, or give another data folder."""
+
+    def __init__(self, path: str, found: int, supported: int) -> None:
+        super().__init__(
+            f"{path} has results of schema version {found} and this version reads up to {supported}; "
+            "upgrade semantic-kv, or write to another data folder"
+        )
+        self.path, self.found, self.supported = path, found, supported
 
 
 class ReferenceRunError(ExperimentError):

@@ -3,15 +3,26 @@
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from semantic.application.ports.model_source import LoadedModel, ModelSource
 from semantic.domain.errors import ModelNotFoundError
 
 
-class ModelCatalogue(ModelSource):
+class FileSource(ModelSource, Protocol):
+    """A source whose models lie in files, as all of these do."""
+
+    def provide(self, name: str) -> Path:
+        """The model's file or folder, fetched first where needed. Loads nothing. Raises as ``load`` does."""
+
+    def is_fetched(self, name: str) -> bool:
+        """Whether ``provide`` would touch no network."""
+
+
+class ModelCatalogue(FileSource):
     """Sources in order of preference. Itself a source, so that whoever needs one source can take them all."""
 
-    def __init__(self, sources: Sequence[ModelSource]) -> None:
+    def __init__(self, sources: Sequence[FileSource]) -> None:
         self._sources = tuple(sources)
 
     def recognises(self, name: str) -> bool:
@@ -20,7 +31,7 @@ class ModelCatalogue(ModelSource):
     def known_names(self) -> Sequence[str]:
         return [name for source in self._sources for name in source.known_names()]
 
-    def source_of(self, name: str) -> ModelSource:
+    def source_of(self, name: str) -> FileSource:
         """The source that would load ``name``. Raises ``ModelNotFoundError`` that lists near names."""
         for source in self._sources:
             if source.recognises(name):
@@ -29,6 +40,12 @@ class ModelCatalogue(ModelSource):
 
     def load(self, name: str) -> LoadedModel:
         return self.source_of(name).load(name)
+
+    def provide(self, name: str) -> Path:
+        return self.source_of(name).provide(name)
+
+    def is_fetched(self, name: str) -> bool:
+        return self.source_of(name).is_fetched(name)
 
     def _explain(self, name: str) -> str:
         known = sorted(set(self.known_names()))

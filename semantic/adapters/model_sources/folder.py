@@ -10,13 +10,14 @@ from attrs import frozen
 from semantic.adapters.mlx.materialise import materialise
 from semantic.adapters.mlx.precision import to_compute_dtype
 from semantic.adapters.mlx.runtime import Prepare
+from semantic.adapters.model_sources.catalogue import FileSource
 from semantic.adapters.model_sources.safetensors_check import check_safetensors
-from semantic.application.ports.model_source import LoadedModel, ModelSource
+from semantic.application.ports.model_source import LoadedModel
 from semantic.domain.errors import ModelDamagedError, UnsupportedArchitectureError
 
 
 @frozen
-class FolderSource(ModelSource):
+class FolderSource(FileSource):
     """Recognises an existing folder. The model comes from ``mlx_lm.load``, in the runtime's compute dtype."""
 
     prepare: Prepare
@@ -28,7 +29,13 @@ class FolderSource(ModelSource):
         return ()
 
     def load(self, name: str) -> LoadedModel:
-        return load_folder(Path(name).expanduser(), name, self.prepare)
+        return load_folder(self.provide(name), name, self.prepare)
+
+    def provide(self, name: str) -> Path:
+        return Path(name).expanduser()
+
+    def is_fetched(self, name: str) -> bool:
+        return True
 
 
 def load_folder(folder: Path, name: str, prepare: Prepare) -> LoadedModel:
@@ -60,9 +67,7 @@ def _config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:
-        raise ModelDamagedError(
-            f"{folder} has no config.json: it is no model folder as mlx-lm saves them"
-        ) from exc
+        raise ModelDamagedError(f"{folder} has no config.json: it is no model folder as mlx-lm saves them") from exc
     except (OSError, ValueError) as exc:
         raise ModelDamagedError(f"{path} cannot be read ({exc}); fetch it again") from exc
     if not isinstance(config, dict) or "model_type" not in config:
@@ -73,7 +78,5 @@ def _config(folder: Path) -> dict[str, Any]:
 def _translated(exc: Exception, folder: Path, config: dict[str, Any]) -> Exception:
     said = str(exc).strip().splitlines()[0] if str(exc).strip() else type(exc).__name__
     if "not supported" in said or "trust_remote_code" in said:
-        return UnsupportedArchitectureError(
-            f"{folder}: mlx_lm does not serve {config['model_type']!r} ({said})"
-        )
+        return UnsupportedArchitectureError(f"{folder}: mlx_lm does not serve {config['model_type']!r} ({said})")
     return ModelDamagedError(f"{folder} could not be loaded ({type(exc).__name__}: {said}); fetch it again")

@@ -50,9 +50,7 @@ def build_model(file: GgufFile, *, compute_dtype: str, dequantise: bool) -> llam
     try:
         model.load_weights(list(weights.items()))
     except ValueError as exc:
-        raise ModelDamagedError(
-            f"{file.path}: its tensors do not fit its metadata ({exc}); fetch it again"
-        ) from exc
+        raise ModelDamagedError(f"{file.path}: its tensors do not fit its metadata ({exc}); fetch it again") from exc
     if _ROPE_FACTORS in file.tensors:
         _scale_rope(model, config, mx.array(file.float32(_ROPE_FACTORS)))
     model.eval()
@@ -103,17 +101,13 @@ class _Facts:
     def get(self, key: str, default: Any = None) -> Any:
         value = self._file.metadata.get(f"{self._prefix}.{key}", default)
         if value is None:
-            raise ModelDamagedError(
-                f"{self._file.path}: its metadata lacks {self._prefix}.{key}; fetch it again"
-            )
+            raise ModelDamagedError(f"{self._file.path}: its metadata lacks {self._prefix}.{key}; fetch it again")
         return value
 
     def number(self, key: str, default: int | None = None) -> int:
         value = self.get(key, default)
         if isinstance(value, list):
-            raise UnsupportedArchitectureError(
-                f"{self._file.path}: {self._prefix}.{key} differs from layer to layer"
-            )
+            raise UnsupportedArchitectureError(f"{self._file.path}: {self._prefix}.{key} differs from layer to layer")
         return int(value)
 
     def rows(self, tensor: str) -> int:
@@ -192,9 +186,7 @@ def _target(file: GgufFile, name: str) -> str:
 
 def _row_order(name: str, config: llama.ModelArgs) -> Any:
     """GGUF interleaves the two halves of each query and key head (for its own RoPE); this puts them back."""
-    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}.get(
-        name.split(".")[-2]
-    )
+    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}.get(name.split(".")[-2])
     if heads is None:
         return lambda array: array
 

@@ -125,9 +125,7 @@ class _Cursor:
     def _placed(self, tensor: TensorInfo, start: int) -> TensorInfo:
         end = start + tensor.offset + tensor.nbytes
         if end > len(self._data):
-            raise ModelDamagedError(
-                f"it is cut short: tensor {tensor.name!r} ends at byte {end} of {len(self._data)}"
-            )
+            raise ModelDamagedError(f"it is cut short: tensor {tensor.name!r} ends at byte {end} of {len(self._data)}")
         return attrs.evolve(tensor, offset=start + tensor.offset)
 
     def _value(self, kind: int) -> Any:
@@ -150,9 +148,7 @@ class _Cursor:
     def _plausible(self, count: int) -> int:
         """Every item takes at least one byte: a larger count is a broken one, not a reason to allocate."""
         if count > len(self._data) - self._at:
-            raise ModelDamagedError(
-                f"it announces {count} items and has {len(self._data) - self._at} bytes left"
-            )
+            raise ModelDamagedError(f"it announces {count} items and has {len(self._data) - self._at} bytes left")
         return count
 
     def _string(self) -> str:

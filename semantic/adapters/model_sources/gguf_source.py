@@ -7,13 +7,14 @@ from attrs import frozen
 
 from semantic.adapters.mlx.materialise import materialise
 from semantic.adapters.mlx.runtime import Prepare
-from semantic.application.ports.model_source import LoadedModel, ModelSource
+from semantic.adapters.model_sources.catalogue import FileSource
+from semantic.application.ports.model_source import LoadedModel
 
 _MAGIC = b"GGUF"
 
 
 @frozen
-class GgufSource(ModelSource):
+class GgufSource(FileSource):
     """Recognises an existing file that is called ``*.gguf`` or begins like one."""
 
     prepare: Prepare
@@ -26,7 +27,13 @@ class GgufSource(ModelSource):
         return ()
 
     def load(self, name: str) -> LoadedModel:
-        return load_gguf(Path(name).expanduser(), name, self.prepare)
+        return load_gguf(self.provide(name), name, self.prepare)
+
+    def provide(self, name: str) -> Path:
+        return Path(name).expanduser()
+
+    def is_fetched(self, name: str) -> bool:
+        return True
 
 
 def load_gguf(path: Path, name: str, prepare: Prepare) -> LoadedModel:

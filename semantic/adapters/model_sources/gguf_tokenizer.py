@@ -63,9 +63,7 @@ def build_tokenizer(metadata: Mapping[str, Any], path: Path) -> TokenizerWrapper
         tokens: list[str] = metadata["tokenizer.ggml.tokens"]
         fast = _wrap(_byte_level_bpe(metadata, tokens, pre), metadata, tokens)
     except Exception as exc:  # tokenizers raises bare Exception
-        raise ModelDamagedError(
-            f"{path}: its vocabulary does not fit together ({exc}); fetch it again"
-        ) from exc
+        raise ModelDamagedError(f"{path}: its vocabulary does not fit together ({exc}); fetch it again") from exc
     return TokenizerWrapper(fast, BPEStreamingDetokenizer, eos_token_ids=_eos_ids(metadata, tokens))
 
 
@@ -80,9 +78,7 @@ def _byte_level_bpe(metadata: Mapping[str, Any], tokens: list[str], pre: str) ->
     types = metadata.get("tokenizer.ggml.token_type", [])
     for kind, special in ((_CONTROL, True), (_USER_DEFINED, False)):
         added = [
-            AddedToken(t, special=special, normalized=False)
-            for t, k in zip(tokens, types, strict=False)
-            if k == kind
+            AddedToken(t, special=special, normalized=False) for t, k in zip(tokens, types, strict=False) if k == kind
         ]
         add: Any = tokenizer.add_special_tokens if special else tokenizer.add_tokens
         add(added)

@@ -8,8 +8,9 @@ from pathlib import Path
 from attrs import frozen
 
 from semantic.adapters.mlx.runtime import Prepare
+from semantic.adapters.model_sources.catalogue import FileSource
 from semantic.adapters.model_sources.folder import load_folder
-from semantic.application.ports.model_source import LoadedModel, ModelSource
+from semantic.application.ports.model_source import LoadedModel
 from semantic.domain.errors import DownloadError, ModelError, ModelNotFoundError
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -24,7 +25,7 @@ def hub_folder(name: str) -> Path:
 
 
 @frozen
-class HubSource(ModelSource):
+class HubSource(FileSource):
     """Recognises ``org/name`` where no file or folder is called that. ``folder_of`` is the hub; a test has
     its own.
     """
@@ -39,12 +40,20 @@ class HubSource(ModelSource):
         return ()
 
     def load(self, name: str) -> LoadedModel:
+        return load_folder(self.provide(name), name, self.prepare)
+
+    def provide(self, name: str) -> Path:
         self.prepare()  # before anything imports mlx
         try:
-            folder = self.folder_of(name)
-        except Exception as exc:  # the hub's client raises its own, requests', and OS errors
+            return self.folder_of(name)
+        except Exception as exc:  # the hub's client raises its own, httpx's, and OS errors
             raise _translated(exc, name) from exc
-        return load_folder(folder, name, self.prepare)
+
+    def is_fetched(self, name: str) -> bool:
+        """As far as the hub's own cache can tell: it knows of a configuration file there."""
+        from huggingface_hub import try_to_load_from_cache
+
+        return isinstance(try_to_load_from_cache(name, "config.json"), str)
 
 
 def _translated(exc: Exception, name: str) -> ModelError:
@@ -67,6 +76,4 @@ def _translated(exc: Exception, name: str) -> ModelError:
             f"the hub model {name!r} is not in the local cache and {why}; fetch it where there is a network, "
             "or copy the folder and pass its path. The default model smollm2-135m needs no hub"
         )
-    return DownloadError(
-        f"the hub model {name!r} could not be fetched ({type(exc).__name__}: {said}); run this again"
-    )
+    return DownloadError(f"the hub model {name!r} could not be fetched ({type(exc).__name__}: {said}); run this again")

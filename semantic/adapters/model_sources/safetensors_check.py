@@ -21,6 +21,4 @@ def check_safetensors(path: Path) -> None:
         raise ModelDamagedError(f"{path} is no whole safetensors file ({exc}); fetch it again") from exc
     expected = 8 + header_bytes + max(ends, default=0)
     if size < expected:
-        raise ModelDamagedError(
-            f"{path} is cut short: {size} bytes where its header says {expected}; fetch it again"
-        )
+        raise ModelDamagedError(f"{path} is cut short: {size} bytes where its header says {expected}; fetch it again")

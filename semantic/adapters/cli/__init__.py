@@ -1,0 +1,1 @@
+"""The command line. Commands get everything they need as :class:`Services`; the container builds those."""

@@ -1,0 +1,64 @@
+"""``semantic model``: list, fetch, show."""
+
+from typing import Annotated
+
+import attrs
+import typer
+
+from semantic.adapters.cli.output import JsonFlag, complain, print_json, print_table
+from semantic.adapters.cli.services import Services
+from semantic.adapters.model_sources.describe import describe
+
+Name = Annotated[str | None, typer.Argument(help="A known name, a folder, a .gguf file, or a hub id such as org/name.")]
+
+
+def register(app: typer.Typer, services: Services) -> None:
+    """Add ``model list``, ``model fetch`` and ``model show``."""
+    group = typer.Typer(help="List, fetch and describe models.", no_args_is_help=True)
+    app.add_typer(group, name="model")
+
+    @group.command("list")
+    def list_models(as_json: JsonFlag = False) -> None:
+        """The names that are known without a path or a hub id."""
+        catalogue = services.catalogue(services.settings())
+        models = [{"name": name, "fetched": catalogue.is_fetched(name)} for name in catalogue.known_names()]
+        if as_json:
+            print_json(models)
+        else:
+            print_table(("name", "fetched"), [(str(m["name"]), "yes" if m["fetched"] else "no") for m in models])
+
+    @group.command()
+    def fetch(name: Name = None, as_json: JsonFlag = False) -> None:
+        """Fetch a model (the one in force if none is named) and print where it lies. Fetched once,
+        verified always.
+        """
+        settings = services.settings(model=name)
+        catalogue = services.catalogue(settings)
+        if not as_json and not catalogue.is_fetched(settings.model):
+            typer.echo(f"fetching {settings.model} ...", err=True)
+        path = catalogue.provide(settings.model)
+        if as_json:
+            print_json({"name": settings.model, "path": path})
+        else:
+            typer.echo(path)
+
+    @group.command()
+    def show(name: Name = None, as_json: JsonFlag = False) -> None:
+        """What a model's files say of it. Fetches nothing."""
+        settings = services.settings(model=name)
+        catalogue = services.catalogue(settings)
+        if not catalogue.is_fetched(settings.model):
+            complain(f"{settings.model} is not fetched yet; semantic model fetch {settings.model}")
+            raise typer.Exit(1)
+        facts = attrs.asdict(describe(catalogue.provide(settings.model)))
+        if as_json:
+            print_json({"name": settings.model, **facts})
+        else:
+            rows = [("name", settings.model), *((key, _text(value)) for key, value in facts.items())]
+            print_table(("fact", "value"), rows)
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else str(value)

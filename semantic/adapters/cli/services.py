@@ -1,0 +1,31 @@
+"""What the commands call. The container fills this in; a test fills it with fakes."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from attrs import frozen
+
+from semantic.adapters.mlx.runtime import Runtime
+from semantic.adapters.model_sources.catalogue import ModelCatalogue
+from semantic.settings import Settings
+
+
+class LoadSettings(Protocol):
+    """Flags over environment over files; flags that are None count as not given."""
+
+    def __call__(self, **flags: Any) -> Settings: ...
+
+
+@frozen
+class Services:
+    """One callable for each thing a command can want; nothing is built before it is called.
+
+    ``open_engine(settings)`` gives the engine, a context manager. ``run_experiments(settings, ids, profile)``
+    and ``experiments(settings)`` belong to the experiment command.
+    """
+
+    settings: LoadSettings
+    prepare: Callable[[Settings], Runtime]
+    catalogue: Callable[[Settings], ModelCatalogue]
+    open_engine: Callable[[Settings], Any]
+    experiments: Callable[[Settings], Any]

@@ -1,0 +1,71 @@
+"""The tokenizer port around an mlx_lm tokenizer: the same ids in, the same text out as
+``mlx_lm.generate``.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mlx_lm.tokenizer_utils import TokenizerWrapper
+
+from semantic.application.ports.tokenizer import ChatMessage, Detokenizer, Tokenizer
+from semantic.domain.errors import ChatTemplateError, InvalidRequestError
+
+
+class MLXTokenizer(Tokenizer):
+    """Takes what ``mlx_lm.load`` returns, or a plain transformers tokenizer, which mlx_lm would wrap as
+    well.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        wrapped = isinstance(tokenizer, TokenizerWrapper)
+        self._tokenizer: Any = tokenizer if wrapped else TokenizerWrapper(tokenizer)
+
+    @property
+    def eos_token_ids(self) -> frozenset[int]:
+        return frozenset(self._tokenizer.eos_token_ids)
+
+    def encode(self, text: str) -> list[int]:
+        bos = self._tokenizer.bos_token
+        special = bos is None or not text.startswith(bos)
+        try:
+            return list(self._tokenizer.encode(text, add_special_tokens=special))
+        except (UnicodeEncodeError, TypeError) as exc:
+            raise InvalidRequestError(f"the prompt is no valid Unicode text: {exc}") from exc
+
+    def encode_chat(self, messages: Sequence[ChatMessage]) -> list[int]:
+        if not self._tokenizer.has_chat_template:
+            raise ChatTemplateError(
+                "this model's tokenizer has no chat template; pass the prompt as one string or as token ids"
+            )
+        try:
+            return list(self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True))
+        except Exception as exc:  # a template raises whatever its author chose
+            raise ChatTemplateError(
+                f"the chat template refused these messages ({type(exc).__name__}: {exc}); each is "
+                '{"role": "system" | "user" | "assistant", "content": "..."}'
+            ) from exc
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Through the streaming decoder, whose treatment of the first space differs from the tokenizer's
+        own.
+        """
+        decoder = self.detokenizer()
+        return "".join([*(decoder.add(token_id) for token_id in token_ids), decoder.finish()])
+
+    def detokenizer(self) -> Detokenizer:
+        return _Streaming(self._tokenizer.detokenizer)  # mlx_lm makes a copy with a state of its own
+
+
+class _Streaming(Detokenizer):
+    """mlx_lm's streaming detokenizer, read the way ``stream_generate`` reads it."""
+
+    def __init__(self, detokenizer: Any) -> None:
+        self._detokenizer = detokenizer
+
+    def add(self, token_id: int) -> str:
+        self._detokenizer.add_token(token_id)
+        return str(self._detokenizer.last_segment)
+
+    def finish(self) -> str:
+        self._detokenizer.finalize()
+        return str(self._detokenizer.last_segment)
