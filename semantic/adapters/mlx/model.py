@@ -1,5 +1,6 @@
 """The model port on MLX: one forward for a prefill chunk, one for a decode step."""
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,10 +39,12 @@ class MLXLanguageModel:
         return [token for batch in batches for token in self._decode_batch(batch)]
 
     def release(self) -> None:
-        """Give the model's modules back as they were, and free all caches."""
+        """Give the model's modules back as they were, free all caches, and end this thread's use of MLX."""
         self._seam.release()
         self.memory.clear()
         mx.clear_cache()
+        if threading.current_thread() is not threading.main_thread():
+            mx.clear_streams()  # a thread that ends with streams open aborts the process
 
     def _decode_batch(self, rows: Sequence[DecodeRow]) -> list[int]:
         logits = self._forward([[row.token_id] for row in rows], [row.cache for row in rows])

@@ -2,8 +2,10 @@
 question.
 """
 
+import atexit
 import shutil
 from collections.abc import Callable
+from functools import cache
 from importlib import metadata
 from threading import Lock
 from typing import Any
@@ -66,6 +68,7 @@ def prepare(
     report = blas_loader.activate(blas, blas_threads)
     import mlx.core as mx
 
+    _clear_streams_at_exit(mx)
     device = _device(mx)
     compiles, note = _compile_once(mx, device, telemetry)
     if compute_dtype == "auto":
@@ -80,6 +83,12 @@ def prepare(
         mlx_version=metadata.version("mlx"),
         mlx_lm_version=metadata.version("mlx-lm"),
     )
+
+
+@cache
+def _clear_streams_at_exit(mx: Any) -> None:
+    """MLX asks every thread, the main one included, to clear its streams before it ends; else the process aborts."""
+    atexit.register(mx.clear_streams)
 
 
 def _device(mx: Any) -> str:
