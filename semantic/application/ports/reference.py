@@ -1,9 +1,11 @@
 """The reference: what mlx_lm says, in a process where nothing of ours is bound."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 from attrs import frozen
+
+from semantic.application.ports.engine import Prompt
 
 
 @frozen
@@ -17,9 +19,10 @@ class RankedPair:
 
 @frozen
 class ReferenceOutput:
-    """What ``mlx_lm.generate`` returned: its text, the ids behind it (no end-of-sequence token), and timings.
+    """What ``mlx_lm.generate`` returned: its text, the ids behind it (no end-of-sequence token), timings.
 
-    ``top2[i]`` belongs to the i-th *drawn* token, the final end-of-sequence token included when one was drawn.
+    ``top2[i]`` belongs to the i-th *drawn* token, the final end-of-sequence token included when one was
+    drawn; it is empty unless asked for. ``eos_token_ids`` are the ids that end a sequence of this model.
     ``ttft_s`` and ``total_s`` are seconds measured inside the reference process.
     """
 
@@ -30,15 +33,37 @@ class ReferenceOutput:
     top2: tuple[RankedPair, ...]
     ttft_s: float
     total_s: float
+    eos_token_ids: frozenset[int] = frozenset()
 
 
 class ReferenceGenerator(Protocol):
     """Greedy generation by the reference implementation. A context manager: leaving it ends the process."""
 
     def generate(
-        self, prompt: "str | Sequence[int]", *, max_tokens: int, prefill_step_size: int | None = None
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: int,
+        prefill_step_size: int | None = None,
+        want_top2: bool = False,
     ) -> ReferenceOutput:
-        """Run the reference once. ``None`` leaves mlx_lm's own prefill step size. Raises ``ReferenceRunError``."""
+        """Run the reference once. ``None`` leaves mlx_lm's own prefill step size.
+
+        ``want_top2`` costs time after each token: leave it off when timing. Raises ``ReferenceRunError``.
+        """
 
     def close(self) -> None:
         """End the reference process. Closing twice is a no-op."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class ReferenceFactory(Protocol):
+    """Starts references: each call one process, with the same weights as the engines of this composition."""
+
+    def __call__(self) -> ReferenceGenerator:
+        """Start one. May return before its model is loaded."""

@@ -1,0 +1,149 @@
+"""What experiments need, without files, without a model: for tests of experiments, yours included."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from attrs import define, field
+
+from semantic.adapters.fakes.engine import fake_engine
+from semantic.adapters.fakes.model import FakeModel
+from semantic.application.engine import Engine
+from semantic.application.ports.memory_probe import MemoryReading
+from semantic.domain.experiments import (
+    EnvironmentFacts,
+    Experiment,
+    FailurePlan,
+    FailureScenario,
+    Hypothesis,
+    Method,
+    ModelRequirement,
+    NextSteps,
+    Prerequisites,
+    Profile,
+    ResultsDocument,
+    Step,
+    at_most,
+    exactly,
+    must,
+    nice,
+)
+
+
+def example_experiment(**changes: Any) -> Experiment:
+    """The smallest valid declaration: one must (``C1`` exactly 0), one nice (``N1`` at most 10)."""
+    declared: dict[str, Any] = {
+        "id": "EXP-900",
+        "title": "An example",
+        "sprint": "2",
+        "owner": "QE",
+        "expected_duration": "no time",
+        "objective": "Show what a declaration needs.",
+        "hypotheses": (Hypothesis("Nothing differs", ("C1",)), Hypothesis("It is quick", ("N1",))),
+        "prerequisites": Prerequisites(models=(ModelRequirement("SmolLM2-135M-Instruct", "fast testing"),)),
+        "method": Method(
+            environment="import semantic",
+            data="prompts = []",
+            parameters={"seed": 42, "size": 1},
+            steps=(Step("Count what differs"),),
+            measurement="assert differences == 0",
+        ),
+        "criteria": (must("C1", "Differences", exactly(0)), nice("N1", "Seconds", at_most(10, "s"))),
+        "failure_plan": FailurePlan(scenarios=(FailureScenario("It differs", "Look", "At once"),)),
+        "profiles": (Profile("quick", "small", {"size": 2}), Profile("full", "as declared")),
+        "next_steps": NextSteps(immediate="None"),
+    }
+    return Experiment(**{**declared, **changes})
+
+
+@define
+class FakeEngines:
+    """Fulfils the engine factory port with whole engines on fake models; ``opened`` remembers the lanes asked for.
+
+    ``model`` makes the model of each engine: give it one with another rule to see an experiment say NO-GO.
+    """
+
+    model: Callable[[], FakeModel] = FakeModel
+    blocks: int = 1024
+    opened: list[str] = field(factory=list)
+
+    def open(
+        self,
+        *,
+        exactness: str = "token",
+        max_num_seqs: int = 8,
+        prefill_step_size: int | None = None,
+        cache_layout: str = "auto",
+        memory: str = "2GB",
+    ) -> Engine:
+        """Open a fake engine. Its memory is its number of blocks."""
+        self.opened.append(exactness)
+        return fake_engine(model=self.model(), blocks=self.blocks, max_num_seqs=max_num_seqs)
+
+
+@define
+class FakeMemoryProbe:
+    """Each reading adds ``growth`` bytes to what the one before said."""
+
+    growth: int = 0
+    _held: int = 100_000_000
+
+    def read(self) -> MemoryReading:
+        """The counters, a little later."""
+        self._held += self.growth
+        return MemoryReading(self._held, 0, self._held, self._held)
+
+    def reset_peak(self) -> None:
+        """Nothing to do: the peak is what is held."""
+
+
+@define
+class FakeEnvironment:
+    """A machine that is the same everywhere. ``absent`` are components it says are missing."""
+
+    versions: Mapping[str, str] = {"mlx": "0.32.4", "mlx_lm": "0.32.2"}
+    absent: Sequence[str] = ()
+
+    def facts(self, distributions: Sequence[str]) -> EnvironmentFacts:
+        """Always the same."""
+        return EnvironmentFacts(
+            commit="0123456789abcdef",
+            dirty=False,
+            python="3.11.9",
+            platform="Linux",
+            cpu="a fake, 2 cores",
+            device="none",
+            dtype="none",
+            versions=self.versions,
+        )
+
+    def missing(self, components: Sequence[str]) -> Sequence[str]:
+        """Those of ``components`` that are in ``absent``."""
+        return [component for component in components if component in self.absent]
+
+
+@define
+class MemoryResultsStore:
+    """Results in a dictionary."""
+
+    documents: dict[str, ResultsDocument] = field(factory=dict)
+
+    def load(self, experiment_id: str) -> ResultsDocument | None:
+        """What was saved last."""
+        return self.documents.get(experiment_id)
+
+    def save(self, document: ResultsDocument) -> str:
+        """Remember it."""
+        self.documents[document.latest.experiment_id] = document
+        return f"memory:{document.latest.experiment_id}"
+
+
+@define
+class MemoryReports:
+    """Remembers what would have been reported."""
+
+    written: list[str] = field(factory=list)
+
+    def write(self, experiment: Experiment, document: ResultsDocument) -> str:
+        """Remember the id."""
+        self.written.append(experiment.id)
+        return f"memory:{experiment.id}"

@@ -1,0 +1,82 @@
+"""The engine as experiments see it: its public face, so that they measure what users get."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeAlias
+
+from semantic.domain.value_objects.completion import Completion, Delta
+
+Prompt: TypeAlias = str | Sequence[int] | Sequence[Mapping[str, Any]]
+"""Text, token ids, or chat messages."""
+
+
+class EngineStats(Protocol):
+    """The counters that experiments hold to account."""
+
+    @property
+    def pool_free_blocks(self) -> int: ...
+    @property
+    def pool_total_blocks(self) -> int: ...
+    @property
+    def pool_blocks_in_use(self) -> int: ...
+    @property
+    def running(self) -> int: ...
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def cache_bytes(self) -> int: ...
+
+
+class SubmittedRequest(Protocol):
+    """A request on its way. Iterating it yields its deltas; the last one carries the completion."""
+
+    def result(self, timeout: float | None = None) -> Completion:
+        """Wait for the completion, at most ``timeout`` seconds."""
+
+    def cancel(self) -> None:
+        """Ask to end it now. Its completion then says ``cancelled``; a finished request is left as it is."""
+
+    def __iter__(self) -> Iterator[Delta]: ...
+
+
+class EngineFace(Protocol):
+    """What ``semantic.open`` returns. A context manager: leaving it closes the engine."""
+
+    def generate(self, prompt: Prompt, *, max_tokens: int) -> Completion:
+        """Greedy by default; blocks until finished."""
+
+    def batch_generate(self, prompts: Sequence[Prompt], *, max_tokens: int | Sequence[int]) -> list[Completion]:
+        """All at once, in the order of ``prompts``; ``max_tokens`` may be one for each."""
+
+    def submit(self, prompt: Prompt, *, max_tokens: int) -> SubmittedRequest:
+        """Put a request into the running batch and return at once."""
+
+    def stats(self) -> EngineStats:
+        """The counters now."""
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """The token ids that a prompt stands for."""
+
+    def close(self) -> None:
+        """Close it. Closing twice is a no-op."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class EngineFactory(Protocol):
+    """Opens engines on one model, whatever the composition chose as model and adapters."""
+
+    def open(
+        self,
+        *,
+        exactness: str = "token",
+        max_num_seqs: int = 8,
+        prefill_step_size: int | None = None,
+        cache_layout: str = "auto",
+        memory: str = "2GB",
+    ) -> EngineFace:
+        """Open one. The caller closes it."""

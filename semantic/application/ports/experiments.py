@@ -1,0 +1,84 @@
+"""What running an experiment needs from the outside: where experiments are, and where results go."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from attrs import frozen
+
+from semantic.domain.errors import SemanticError
+from semantic.domain.experiments import EnvironmentFacts, Experiment, ResultsDocument
+
+if TYPE_CHECKING:
+    from semantic.application.lab import Lab
+
+
+@frozen
+class RunnableExperiment:
+    """A declaration and the function that carries it out. ``source`` says where it was read."""
+
+    declaration: Experiment
+    run: "Callable[[Lab], None]"
+    source: str
+
+
+@frozen
+class CatalogueEntry:
+    """One experiment file: its id, and either the experiment or the error that reading it gave."""
+
+    id: str
+    source: str
+    experiment: RunnableExperiment | None = None
+    error: SemanticError | None = None
+
+
+class ExperimentCatalogue(Protocol):
+    """Where experiments are found. One broken file does not hide the others."""
+
+    def entries(self) -> Sequence[CatalogueEntry]:
+        """All files there are, in order of id."""
+
+    def find(self, experiment_id: str) -> RunnableExperiment:
+        """Raises ``ExperimentNotFoundError`` or, naming file and line, ``ExperimentDeclarationError``."""
+
+
+class ResultsStore(Protocol):
+    """Keeps one results document for each experiment."""
+
+    def load(self, experiment_id: str) -> ResultsDocument | None:
+        """None if it has not run. Raises ``ResultsUnreadableError``, or ``ResultsTooNewError``."""
+
+    def save(self, document: ResultsDocument) -> str:
+        """Replace what is there, whole or not at all. Returns where it lies."""
+
+
+class ReportWriter(Protocol):
+    """Turns results into a document that a reviewer can sign."""
+
+    def write(self, experiment: Experiment, document: ResultsDocument) -> str:
+        """Replace the report, whole or not at all. Returns where it lies."""
+
+
+class EnvironmentProbe(Protocol):
+    """What machine and code this is."""
+
+    def facts(self, distributions: Sequence[str]) -> EnvironmentFacts:
+        """The facts, with the versions of these distributions where they are installed."""
+
+    def missing(self, components: Sequence[str]) -> Sequence[str]:
+        """Those of the ``module:name`` references that lead nowhere."""
+
+
+@frozen
+class Progress:
+    """How far an experiment is. ``total`` is None where it isn't known."""
+
+    experiment_id: str
+    label: str
+    done: int
+    total: int | None
+
+
+class ProgressListener(Protocol):
+    """Told how far it is; must be quick and must not raise."""
+
+    def __call__(self, progress: Progress) -> None: ...

@@ -1,0 +1,122 @@
+"""What an experiment measures, and against what."""
+
+import math
+from collections.abc import Callable
+from enum import StrEnum
+
+from attrs import frozen
+
+
+class Level(StrEnum):
+    """A ``MUST`` decides between GO and NO-GO; a ``NICE`` to have is only reported."""
+
+    MUST = "must"
+    NICE = "nice"
+
+
+class Comparison(StrEnum):
+    """How a measured value is held against a threshold."""
+
+    AT_MOST = "<="
+    AT_LEAST = ">="
+    EXACTLY = "=="
+
+
+_HOLDS: dict[Comparison, Callable[[float, float], bool]] = {
+    Comparison.AT_MOST: lambda measured, limit: measured <= limit,
+    Comparison.AT_LEAST: lambda measured, limit: measured >= limit,
+    Comparison.EXACTLY: lambda measured, limit: measured == limit,
+}
+
+
+@frozen
+class Threshold:
+    """``comparison`` and ``value``, with the unit that both the value and the measurement are in."""
+
+    comparison: Comparison
+    value: float
+    unit: str = ""
+
+    def is_met_by(self, measured: float) -> bool:
+        """Whether the measured value passes. NaN never does."""
+        return not math.isnan(measured) and _HOLDS[self.comparison](measured, self.value)
+
+    def __str__(self) -> str:
+        return f"{self.comparison} {self.value:g} {self.unit}".rstrip()
+
+
+def at_most(value: float, unit: str = "") -> Threshold:
+    """Passes when measured <= value."""
+    return Threshold(Comparison.AT_MOST, value, unit)
+
+
+def at_least(value: float, unit: str = "") -> Threshold:
+    """Passes when measured >= value."""
+    return Threshold(Comparison.AT_LEAST, value, unit)
+
+
+def exactly(value: float, unit: str = "") -> Threshold:
+    """Passes when measured == value; for counts and shares, not for measured times."""
+    return Threshold(Comparison.EXACTLY, value, unit)
+
+
+@frozen
+class Criterion:
+    """One specific, measurable condition. ``id`` is what :meth:`Lab.measure` and the hypotheses name."""
+
+    id: str
+    level: Level
+    statement: str
+    threshold: Threshold
+
+
+def must(id: str, statement: str, threshold: Threshold) -> Criterion:
+    """A criterion without which the decision is NO-GO."""
+    return Criterion(id, Level.MUST, statement, threshold)
+
+
+def nice(id: str, statement: str, threshold: Threshold) -> Criterion:
+    """A criterion that is reported and decides nothing."""
+    return Criterion(id, Level.NICE, statement, threshold)
+
+
+@frozen
+class Measurement:
+    """A value for one criterion, in the unit of its threshold, and what it rests on."""
+
+    criterion_id: str
+    value: float
+    evidence: str
+
+
+@frozen
+class CriterionResult:
+    """``measured`` is None where the run never got so far; that counts as not passed."""
+
+    criterion_id: str
+    level: Level
+    statement: str
+    threshold: str
+    measured: float | None
+    passed: bool
+    evidence: str
+
+    @property
+    def outcome(self) -> str:
+        """One sentence for a rationale."""
+        value = "not measured" if self.measured is None else f"{self.measured:.6g}"
+        return f"{self.criterion_id} ({self.statement}): {value}, required {self.threshold}"
+
+
+def judge(criterion: Criterion, measurement: Measurement | None) -> CriterionResult:
+    """Hold a measurement, if there is one, against its criterion."""
+    passed = measurement is not None and criterion.threshold.is_met_by(measurement.value)
+    return CriterionResult(
+        criterion_id=criterion.id,
+        level=criterion.level,
+        statement=criterion.statement,
+        threshold=str(criterion.threshold),
+        measured=None if measurement is None else measurement.value,
+        passed=passed,
+        evidence="not measured" if measurement is None else measurement.evidence,
+    )

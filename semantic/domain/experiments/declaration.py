@@ -1,0 +1,222 @@
+"""The declaration of an experiment: every section of the template that is known before it runs.
+
+What an author or a reviewer writes lives here, in the experiment's own file; what the runner measures lives
+in the results. So a re-run cannot overwrite prose or a sign-off.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
+
+from attrs import field, frozen
+
+from semantic.domain.errors import ExperimentDeclarationError
+from semantic.domain.experiments.criteria import Criterion, Level
+
+Parameter: TypeAlias = int | float | str | bool | tuple[int, ...] | tuple[str, ...]
+
+_ID = re.compile(r"EXP-\d{3}")
+
+
+@frozen
+class Hypothesis:
+    """What is expected, and the ids of the criteria whose measurements confirm or refute it."""
+
+    statement: str
+    criteria: tuple[str, ...]
+
+
+@frozen
+class ModelRequirement:
+    """A model the template asks for. ``not_run_because`` is set where this experiment does without it."""
+
+    name: str
+    purpose: str
+    not_run_because: str = ""
+
+
+@frozen
+class Dependency:
+    """A distribution and the version that the template states. Another one installed is a deviation."""
+
+    name: str
+    version: str = ""
+
+
+@frozen
+class Prerequisites:
+    """``components`` are ``module:name`` references into the code; they are checked before the run."""
+
+    models: tuple[ModelRequirement, ...]
+    dependencies: tuple[Dependency, ...] = ()
+    components: tuple[str, ...] = ()
+
+
+@frozen
+class Step:
+    """One step of the execution: what is done, and the code or pseudo-code that does it."""
+
+    action: str
+    code: str = ""
+
+
+@frozen(kw_only=True)
+class Method:
+    """How it is done. ``environment``, ``data`` and ``measurement`` are code as the reader would write it."""
+
+    environment: str
+    data: str
+    parameters: Mapping[str, Parameter]
+    steps: tuple[Step, ...]
+    measurement: str
+
+
+@frozen
+class FailureScenario:
+    """A way to fail, what to do about it, and when to escalate."""
+
+    name: str
+    action: str
+    escalation: str
+
+
+@frozen
+class CriticalTrigger:
+    """The condition that stops the experiment at once: this many failed runs in a row."""
+
+    statement: str = "3 consecutive runs fail: stop and escalate to PM"
+    consecutive_failures: int = 3
+
+
+@frozen
+class FailurePlan:
+    """What happens when the experiment fails."""
+
+    scenarios: tuple[FailureScenario, ...]
+    critical_trigger: CriticalTrigger = CriticalTrigger()
+
+
+@frozen
+class Profile:
+    """A named size of the experiment. ``note`` says what is capped or left out against the full one."""
+
+    name: str
+    note: str
+    parameters: Mapping[str, Parameter] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class NextSteps:
+    """What follows: right away, in this sprint, later."""
+
+    immediate: str
+    sprint: str = ""
+    future: str = ""
+
+
+@frozen(kw_only=True)
+class Related:
+    """Links into the documentation."""
+
+    adrs: tuple[str, ...] = ()
+    experiments: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class RootCause:
+    """The author's analysis of a failure."""
+
+    problem: str
+    investigation: tuple[str, ...]
+    root_cause: str
+    fix: str
+
+
+@frozen(kw_only=True)
+class SignOff:
+    """Who reviewed and approved the experiment, and when (YYYY-MM-DD). Empty until a person fills it in."""
+
+    reviewer: str = ""
+    approval_date: str = ""
+
+
+@frozen(kw_only=True)
+class Experiment:
+    """A declared experiment. Raises :class:`ExperimentDeclarationError` naming the field that is wrong."""
+
+    id: str
+    title: str
+    sprint: str
+    owner: str
+    expected_duration: str
+    objective: str
+    hypotheses: tuple[Hypothesis, ...]
+    prerequisites: Prerequisites
+    method: Method
+    criteria: tuple[Criterion, ...]
+    failure_plan: FailurePlan
+    profiles: tuple[Profile, ...]
+    next_steps: NextSteps
+    related: Related = Related()
+    summary: str = ""
+    root_cause: RootCause | None = None
+    sign_off: SignOff = SignOff()
+
+    def __attrs_post_init__(self) -> None:
+        if not _ID.fullmatch(self.id):
+            raise ExperimentDeclarationError(f"id must look like EXP-001, got {self.id!r}")
+        for name in ("title", "sprint", "owner", "objective", "hypotheses", "criteria", "profiles"):
+            if not getattr(self, name):
+                raise ExperimentDeclarationError(f"{self.id}: {name} is empty")
+        if not self.failure_plan.scenarios:
+            raise ExperimentDeclarationError(f"{self.id}: failure_plan names no scenario")
+        self._refuse_duplicates("criteria", (criterion.id for criterion in self.criteria))
+        self._refuse_duplicates("profiles", (profile.name for profile in self.profiles))
+        if not any(criterion.level is Level.MUST for criterion in self.criteria):
+            raise ExperimentDeclarationError(f"{self.id}: criteria has no must-pass criterion, so nothing decides")
+        known = {criterion.id for criterion in self.criteria}
+        for hypothesis in self.hypotheses:
+            if not hypothesis.criteria:
+                raise ExperimentDeclarationError(
+                    f"{self.id}: hypothesis {hypothesis.statement!r} rests on no criterion"
+                )
+            for criterion_id in hypothesis.criteria:
+                if criterion_id not in known:
+                    raise ExperimentDeclarationError(
+                        f"{self.id}: hypothesis {hypothesis.statement!r} rests on {criterion_id!r}, "
+                        f"which is no criterion; there are {', '.join(sorted(known))}"
+                    )
+
+    def _refuse_duplicates(self, name: str, ids: Iterable[str]) -> None:
+        twice = [id for id, count in Counter(ids).items() if count > 1]
+        if twice:
+            raise ExperimentDeclarationError(f"{self.id}: {name} has {twice[0]!r} twice")
+
+    def profile(self, name: str) -> Profile:
+        """The profile of this name. Raises :class:`ExperimentDeclarationError` listing those there are."""
+        for profile in self.profiles:
+            if profile.name == name:
+                return profile
+        there_are = ", ".join(profile.name for profile in self.profiles)
+        raise ExperimentDeclarationError(f"{self.id} has no profile {name!r}; there are {there_are}")
+
+    def parameters(self, profile_name: str, overrides: Mapping[str, Parameter] | None = None) -> dict[str, Parameter]:
+        """The fixed parameters, overlaid with those of the profile, then with ``overrides``.
+
+        Raises :class:`ExperimentDeclarationError` for an override of what is no parameter.
+        """
+        values = {**self.method.parameters, **self.profile(profile_name).parameters}
+        for name, value in (overrides or {}).items():
+            if name not in values:
+                raise ExperimentDeclarationError(
+                    f"{self.id} has no parameter {name!r}; there are {', '.join(sorted(values))}"
+                )
+            values[name] = value
+        return values
+
+    @property
+    def file_stem(self) -> str:
+        """``exp_001`` for EXP-001: how its script, fixtures, results and report are named."""
+        return self.id.lower().replace("-", "_")

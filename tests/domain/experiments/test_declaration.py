@@ -1,0 +1,46 @@
+"""A declaration that makes no sense is refused, naming what is wrong."""
+
+from typing import Any
+
+import pytest
+
+from semantic.adapters.fakes.experiments import example_experiment
+from semantic.domain.errors import ExperimentDeclarationError
+from semantic.domain.experiments import FailurePlan, Hypothesis, Profile, at_most, exactly, must, nice
+
+
+def test_the_example_is_valid_and_names_its_files() -> None:
+    assert example_experiment().file_stem == "exp_900"
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"id": "EXP-1"}, "must look like EXP-001"),
+        ({"title": ""}, "EXP-900: title is empty"),
+        ({"hypotheses": ()}, "hypotheses is empty"),
+        ({"failure_plan": FailurePlan(scenarios=())}, "names no scenario"),
+        ({"hypotheses": (Hypothesis("It is good", ()),)}, "'It is good' rests on no criterion"),
+        ({"hypotheses": (Hypothesis("It is good", ("C9",)),)}, "'C9', which is no criterion; there are C1, N1"),
+        ({"criteria": (must("C1", "a", exactly(0)), nice("C1", "b", at_most(1)))}, "criteria has 'C1' twice"),
+        ({"profiles": (Profile("quick", ""), Profile("quick", ""))}, "profiles has 'quick' twice"),
+        ({"criteria": (nice("C1", "a", exactly(0)), nice("N1", "b", exactly(0)))}, "no must-pass criterion"),
+    ],
+)
+def test_a_declaration_that_makes_no_sense_is_refused(changes: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ExperimentDeclarationError, match=complaint):
+        example_experiment(**changes)
+
+
+def test_parameters_are_the_method_s_then_the_profile_s_then_the_caller_s() -> None:
+    experiment = example_experiment()
+    assert experiment.parameters("full") == {"seed": 42, "size": 1}
+    assert experiment.parameters("quick") == {"seed": 42, "size": 2}
+    assert experiment.parameters("quick", {"size": 3}) == {"seed": 42, "size": 3}
+
+
+def test_an_unknown_profile_or_parameter_is_refused_with_those_there_are() -> None:
+    with pytest.raises(ExperimentDeclarationError, match="no profile 'slow'; there are quick, full"):
+        example_experiment().parameters("slow")
+    with pytest.raises(ExperimentDeclarationError, match="no parameter 'sizes'; there are seed, size"):
+        example_experiment().parameters("quick", {"sizes": 3})
