@@ -1,0 +1,71 @@
+# `make demo` shows it working, `make test` proves it. `make help` lists the rest.
+# Everything is installed into .venv; PYTHON=... chooses the interpreter it is built from.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PYTHON ?=
+CANDIDATES := $(PYTHON) python3.13 python3.12 python3.11 python3
+SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# A name on PATH may be a shim that cannot run, or a Python without venv: only one that really works counts.
+$(INSTALLED): pyproject.toml
+	@if ! $(BIN)/python -c '$(SUITABLE)' 2>/dev/null; then \
+	  for python in $(CANDIDATES); do \
+	    if "$$python" -c '$(SUITABLE)' 2>/dev/null; then found="$$python"; break; fi; \
+	  done; \
+	  if [ -z "$${found:-}" ]; then \
+	    echo "no Python 3.11 to 3.13 with venv among: $(strip $(CANDIDATES))" >&2; \
+	    echo "install one (Debian: apt install python3 python3-venv) or name it: make PYTHON=/path/to/python" >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "creating $(VENV) with $$found"; \
+	  "$$found" -m venv --clear $(VENV); \
+	fi
+	$(BIN)/python -m pip install -e '.[dev]'
+	@touch $@
+
+.PHONY: install
+install: $(INSTALLED)  ## create .venv and install into it
+
+.PHONY: demo
+demo: model  ## install, fetch the default model, run EXP-001 and EXP-004 (quick)
+	$(BIN)/semantic experiment run EXP-001 EXP-004 --profile quick
+
+.PHONY: model
+model: install  ## fetch the default model; a second time fetches nothing
+	$(BIN)/semantic model fetch
+
+.PHONY: lint
+lint: install  ## style, format, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: test
+test: lint model  ## lint and all tests
+	$(BIN)/pytest
+
+.PHONY: test-fast
+test-fast: install  ## the tests that need no model
+	$(BIN)/pytest -m "not model"
+
+.PHONY: bench
+bench: model  ## this engine and mlx_lm in turn, ratios printed; ARGS=... is handed on
+	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+.PHONY: clean
+clean:  ## remove .venv and what tools left behind; fetched models stay
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find semantic tests experiments benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
