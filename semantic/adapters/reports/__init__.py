@@ -1,0 +1,1 @@
+"""Where experiments are read from, and where their results and reports go."""

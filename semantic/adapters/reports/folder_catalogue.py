@@ -1,0 +1,92 @@
+"""Experiments as files: ``scripts/exp_NNN_name.py`` in a folder, each read by its path."""
+
+import importlib.util
+import re
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from semantic.application.ports.experiments import CatalogueEntry, RunnableExperiment
+from semantic.domain.errors import ExperimentDeclarationError, ExperimentNotFoundError, SemanticError
+from semantic.domain.experiments import Experiment
+
+_FILE = re.compile(r"exp_(\d{3})_.+\.py")
+
+
+class FolderCatalogue:
+    """The experiments in ``folder/scripts``. Reading one runs its module; a broken one hides no other."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def entries(self) -> Sequence[CatalogueEntry]:
+        """Every experiment file, in order of id. Of two with one id, each is an error naming the other."""
+        return [self._entry(path) for path in self._paths()]
+
+    def find(self, experiment_id: str) -> RunnableExperiment:
+        """Read the experiment of this id; ``exp-1`` and ``1`` are EXP-001 too."""
+        wanted = _normalised(experiment_id)
+        paths = [path for path in self._paths() if _id_of(path) == wanted]
+        if not paths:
+            there_are = ", ".join(_id_of(path) for path in self._paths()) or "none"
+            raise ExperimentNotFoundError(
+                f"no experiment {experiment_id} in {self.folder / 'scripts'}; there are: {there_are}"
+            )
+        entry = self._entry(paths[0])
+        if entry.experiment is None:
+            assert entry.error is not None
+            raise entry.error
+        return entry.experiment
+
+    def _paths(self) -> list[Path]:
+        scripts = self.folder / "scripts"
+        if not scripts.is_dir():
+            raise ExperimentNotFoundError(f"{scripts} is no folder; pass --experiments DIR or set SEMANTIC_EXPERIMENTS")
+        return sorted(path for path in scripts.iterdir() if _FILE.fullmatch(path.name))
+
+    def _entry(self, path: Path) -> CatalogueEntry:
+        same = [other for other in self._paths() if _id_of(other) == _id_of(path) and other != path]
+        try:
+            if same:
+                raise ExperimentDeclarationError(f"{path} and {same[0]} have the same id {_id_of(path)}")
+            return CatalogueEntry(_id_of(path), str(path), experiment=_read(path))
+        except SemanticError as error:
+            return CatalogueEntry(_id_of(path), str(path), error=error)
+
+
+def _normalised(experiment_id: str) -> str:
+    digits = re.fullmatch(r"(?:exp[-_ ]?)?(\d{1,3})", experiment_id.strip(), re.IGNORECASE)
+    return f"EXP-{int(digits.group(1)):03d}" if digits else experiment_id.upper()
+
+
+def _id_of(path: Path) -> str:
+    matched = _FILE.fullmatch(path.name)
+    assert matched is not None
+    return f"EXP-{matched.group(1)}"
+
+
+def _read(path: Path) -> RunnableExperiment:
+    spec = importlib.util.spec_from_file_location(f"_experiment_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ExperimentDeclarationError(f"{path}:{_line_in(path, error)}: {type(error).__name__}: {error}") from error
+    declaration, run = getattr(module, "EXPERIMENT", None), getattr(module, "run", None)
+    if not isinstance(declaration, Experiment) or not callable(run):
+        raise ExperimentDeclarationError(
+            f"{path}: must define EXPERIMENT (an Experiment) and run (a function that takes the lab)"
+        )
+    if declaration.id != _id_of(path):
+        raise ExperimentDeclarationError(f"{path}: declares {declaration.id}; its name says {_id_of(path)}")
+    return RunnableExperiment(declaration, run, str(path))
+
+
+def _line_in(path: Path, error: Exception) -> int:
+    """The line of this file that the error came through; of a syntax error, the line it names."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return error.lineno or 1
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return lines[-1] or 1 if lines else 1

@@ -1,0 +1,81 @@
+"""Experiments as files in a folder."""
+
+from pathlib import Path
+
+import pytest
+
+from semantic.adapters.reports.folder_catalogue import FolderCatalogue
+from semantic.domain.errors import ExperimentDeclarationError, ExperimentNotFoundError
+
+GOOD = """
+from semantic.adapters.fakes.experiments import example_experiment
+EXPERIMENT = example_experiment(id="{id}")
+def run(lab): ...
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "scripts").mkdir()
+    write(tmp_path, "exp_001_one.py", GOOD.format(id="EXP-001"))
+    return tmp_path
+
+
+def write(folder: Path, name: str, text: str) -> None:
+    (folder / "scripts" / name).write_text(text)
+
+
+def test_the_repository_s_own_experiments_are_all_valid() -> None:
+    entries = FolderCatalogue(Path(__file__).parents[2] / "experiments").entries()
+    assert [entry.error for entry in entries if entry.error] == []
+    assert [entry.id for entry in entries][:4] == ["EXP-001", "EXP-002", "EXP-003", "EXP-004"]
+
+
+@pytest.mark.parametrize("name", ["EXP-001", "exp-001", "exp_001", "1", "001"])
+def test_an_experiment_is_found_by_its_id_in_any_usual_spelling(folder: Path, name: str) -> None:
+    assert FolderCatalogue(folder).find(name).declaration.id == "EXP-001"
+
+
+def test_an_unknown_id_is_refused_with_those_there_are(folder: Path) -> None:
+    with pytest.raises(ExperimentNotFoundError, match=r"no experiment EXP-009 .*; there are: EXP-001"):
+        FolderCatalogue(folder).find("EXP-009")
+
+
+def test_a_folder_that_is_not_there_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentNotFoundError, match="SEMANTIC_EXPERIMENTS"):
+        FolderCatalogue(tmp_path).entries()
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("x = 1\ny = (\n", r"exp_002_two\.py:2: SyntaxError"),
+        ("\n\nimport nothing_of_this_name\n", r"exp_002_two\.py:3: ModuleNotFoundError"),
+        ("x = 1\n", r"exp_002_two\.py: must define EXPERIMENT"),
+        (GOOD.format(id="EXP-001"), r"declares EXP-001; its name says EXP-002"),
+        (GOOD.format(id="EXP-002").replace("id=", "title='', id="), r"exp_002_two\.py:3: .*title is empty"),
+    ],
+)
+def test_a_broken_file_is_an_error_that_points_at_it_and_hides_no_other(
+    folder: Path, text: str, complaint: str
+) -> None:
+    write(folder, "exp_002_two.py", text)
+    catalogue = FolderCatalogue(folder)
+    good, broken = catalogue.entries()
+    assert good.experiment is not None
+    assert broken.id == "EXP-002"
+    with pytest.raises(ExperimentDeclarationError, match=complaint):
+        catalogue.find("EXP-002")
+
+
+def test_two_files_with_one_id_are_both_refused_naming_each_other(folder: Path) -> None:
+    write(folder, "exp_001_uno.py", GOOD.format(id="EXP-001"))
+    errors = [str(entry.error) for entry in FolderCatalogue(folder).entries()]
+    assert "exp_001_uno.py" in errors[0]
+    assert "exp_001_one.py" in errors[1]
+
+
+def test_other_files_in_the_folder_are_left_alone(folder: Path) -> None:
+    write(folder, "helpers.py", "raise SystemExit")
+    write(folder, "exp_1_short.py", "raise SystemExit")
+    assert len(FolderCatalogue(folder).entries()) == 1

@@ -1,0 +1,181 @@
+"""Experiments on fakes: no model, no files, no threads."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+from attrs import define, field
+
+from semantic.adapters.fakes import FakeClock, FakeModel, FakeTokenizer, RecordingTelemetry, fake_batch_engine
+from semantic.adapters.fakes.experiments import (
+    FakeEnvironment,
+    FakeMemoryProbe,
+    MemoryReports,
+    MemoryResultsStore,
+)
+from semantic.adapters.fakes.reference import FakeReference
+from semantic.adapters.reports.folder_catalogue import FolderCatalogue
+from semantic.application.batch_engine import BlockPoolBatchEngine, EngineStats
+from semantic.application.ports.experiments import CatalogueEntry, RunnableExperiment
+from semantic.application.run_experiment import RunExperiment
+from semantic.domain.errors import ExperimentNotFoundError
+from semantic.domain.experiments import Experiment
+from semantic.domain.identifiers import RequestId
+from semantic.domain.value_objects import Completion, Delta, SamplingParams
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+class SteppedHandle:
+    """A request of a :class:`SteppedEngine`: asking for its deltas is what drives the engine."""
+
+    def __init__(self, engine: "SteppedEngine", request_id: RequestId) -> None:
+        self._engine, self._request_id = engine, request_id
+
+    def __iter__(self) -> Iterator[Delta]:
+        seen = 0
+        while True:
+            deltas = self._engine.deltas[self._request_id]
+            if seen == len(deltas):
+                self._engine.step()
+                continue
+            yield deltas[seen]
+            if deltas[seen].completion is not None:
+                return
+            seen += 1
+
+    def result(self, timeout: float | None = None) -> Completion:
+        completion = list(self)[-1].completion
+        assert completion is not None
+        return completion
+
+    def cancel(self) -> None:
+        if not any(delta.completion for delta in self._engine.deltas[self._request_id]):
+            output = self._engine.batch.cancel(self._request_id)
+            assert output.delta is not None
+            self._engine.deltas[self._request_id].append(output.delta)
+
+
+class SteppedEngine:
+    """The batch engine stepped by its caller, one step at a time: what runs beside what is always the same."""
+
+    def __init__(self, batch: BlockPoolBatchEngine) -> None:
+        self.batch = batch
+        self.deltas: dict[RequestId, list[Delta]] = {}
+
+    def step(self) -> None:
+        for output in self.batch.step():
+            if output.error is not None:
+                raise output.error
+            assert output.delta is not None
+            self.deltas[output.request_id].append(output.delta)
+
+    def submit(self, prompt: Any, *, max_tokens: int) -> SteppedHandle:
+        request_id = self.batch.submit(self.encode(prompt), SamplingParams(max_tokens=max_tokens))
+        self.deltas[request_id] = []
+        return SteppedHandle(self, request_id)
+
+    def generate(self, prompt: Any, *, max_tokens: int) -> Completion:
+        return self.submit(prompt, max_tokens=max_tokens).result()
+
+    def batch_generate(self, prompts: Sequence[Any], *, max_tokens: int | Sequence[int]) -> list[Completion]:
+        limits = [max_tokens] * len(prompts) if isinstance(max_tokens, int) else max_tokens
+        handles = [self.submit(prompt, max_tokens=n) for prompt, n in zip(prompts, limits, strict=True)]
+        return [handle.result() for handle in handles]
+
+    def stats(self) -> EngineStats:
+        return self.batch.stats()
+
+    def encode(self, prompt: Any) -> list[int]:
+        if isinstance(prompt, str):
+            return FakeTokenizer().encode(prompt)
+        return FakeTokenizer().encode_chat(prompt) if isinstance(prompt[0], dict) else list(prompt)
+
+    def close(self) -> None:
+        self.batch.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@define
+class SteppedEngines:
+    """Opens stepped engines; ``model(lane)`` makes each one's model."""
+
+    model: Callable[[str], FakeModel] = lambda lane: FakeModel()
+
+    def open(self, *, exactness: str = "token", max_num_seqs: int = 8, **_: Any) -> SteppedEngine:
+        batch = fake_batch_engine(model=self.model(exactness), blocks=1024, max_num_seqs=max_num_seqs)
+        return SteppedEngine(batch)
+
+
+@define
+class OneExperiment:
+    """A catalogue of a single experiment."""
+
+    experiment: RunnableExperiment
+
+    def entries(self) -> Sequence[CatalogueEntry]:
+        return [CatalogueEntry(self.experiment.declaration.id, "here", self.experiment)]
+
+    def find(self, experiment_id: str) -> RunnableExperiment:
+        if experiment_id != self.experiment.declaration.id:
+            raise ExperimentNotFoundError(experiment_id)
+        return self.experiment
+
+
+@define
+class Bench:
+    """A runner with everything it was given still in hand."""
+
+    runner: RunExperiment
+    store: MemoryResultsStore
+    reports: MemoryReports
+    telemetry: RecordingTelemetry
+    references: list[FakeReference] = field(factory=list)
+
+
+@pytest.fixture
+def bench() -> Callable[..., Bench]:
+    """Builds a runner on fakes; keywords replace its parts."""
+
+    def build(experiment: Experiment | None = None, run: Callable[[Any], None] | None = None, **parts: Any) -> Bench:
+        references: list[FakeReference] = []
+        make = parts.pop("reference", FakeReference)
+
+        def start_reference() -> FakeReference:
+            references.append(make())
+            return references[-1]
+
+        if experiment is not None:
+            assert run is not None
+            parts["catalogue"] = OneExperiment(RunnableExperiment(experiment, run, "here.py"))
+        store, reports, telemetry = MemoryResultsStore(), MemoryReports(), RecordingTelemetry()
+        given = {
+            "model": "smollm2-135m",
+            "catalogue": FolderCatalogue(REPOSITORY / "experiments"),
+            "engine_factory": SteppedEngines(),
+            "reference_factory": start_reference,
+            "clock": FakeClock(tick=0.001),
+            "memory_probe": FakeMemoryProbe(),
+            "results_store": store,
+            "report_writer": reports,
+            "environment_probe": FakeEnvironment(),
+            "telemetry": telemetry,
+        }
+        return Bench(RunExperiment(**{**given, **parts}), store, reports, telemetry, references)
+
+    return build
+
+
+@pytest.fixture
+def stepped() -> type[SteppedEngines]:
+    """Stepped engines with a model for each lane."""
+    return SteppedEngines
