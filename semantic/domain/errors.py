@@ -199,6 +199,10 @@ class ExperimentDeclarationError(ExperimentError):
     """The experiment's file does not declare a valid experiment. The message names the file and the field."""
 
 
+class UnknownExperimentOptionError(ExperimentError, ValueError):
+    """The experiment declares no such profile or parameter. The message lists those there are."""
+
+
 class MissingPrerequisiteError(ExperimentError):
     """The experiment names code that is not there. Install it, or correct the declaration's components."""
 

@@ -1,12 +1,15 @@
 """What the commands call. The container fills this in; a test fills it with fakes."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 from attrs import frozen
 
 from semantic.adapters.mlx.runtime import Runtime
 from semantic.adapters.model_sources.catalogue import ModelCatalogue
+from semantic.application.ports.experiments import ProgressListener
+from semantic.application.run_experiment import RunExperiment
 from semantic.settings import Settings
 
 
@@ -16,16 +19,23 @@ class LoadSettings(Protocol):
     def __call__(self, **flags: Any) -> Settings: ...
 
 
+class MakeExperiments(Protocol):
+    """The use case on the settings' model, with the experiments of ``folder`` and its results in ``data``."""
+
+    def __call__(
+        self, settings: Settings, *, folder: Path, data: Path, listener: ProgressListener | None
+    ) -> RunExperiment: ...
+
+
 @frozen
 class Services:
     """One callable for each thing a command can want; nothing is built before it is called.
 
-    ``open_engine(settings)`` gives the engine, a context manager. ``run_experiments(settings, ids, profile)``
-    and ``experiments(settings)`` belong to the experiment command.
+    ``open_engine(settings)`` gives the engine, a context manager.
     """
 
     settings: LoadSettings
     prepare: Callable[[Settings], Runtime]
     catalogue: Callable[[Settings], ModelCatalogue]
     open_engine: Callable[[Settings], Any]
-    experiments: Callable[[Settings], Any]
+    experiments: MakeExperiments

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from attrs import field, frozen
 
-from semantic.domain.errors import ExperimentDeclarationError
+from semantic.domain.errors import ExperimentDeclarationError, UnknownExperimentOptionError
 from semantic.domain.experiments.criteria import Criterion, Level
 
 Parameter: TypeAlias = int | float | str | bool | tuple[int, ...] | tuple[str, ...]
@@ -195,22 +195,22 @@ class Experiment:
             raise ExperimentDeclarationError(f"{self.id}: {name} has {twice[0]!r} twice")
 
     def profile(self, name: str) -> Profile:
-        """The profile of this name. Raises :class:`ExperimentDeclarationError` listing those there are."""
+        """The profile of this name. Raises :class:`UnknownExperimentOptionError` listing those there are."""
         for profile in self.profiles:
             if profile.name == name:
                 return profile
         there_are = ", ".join(profile.name for profile in self.profiles)
-        raise ExperimentDeclarationError(f"{self.id} has no profile {name!r}; there are {there_are}")
+        raise UnknownExperimentOptionError(f"{self.id} has no profile {name!r}; there are {there_are}")
 
     def parameters(self, profile_name: str, overrides: Mapping[str, Parameter] | None = None) -> dict[str, Parameter]:
         """The fixed parameters, overlaid with those of the profile, then with ``overrides``.
 
-        Raises :class:`ExperimentDeclarationError` for an override of what is no parameter.
+        Raises :class:`UnknownExperimentOptionError` for an override of what is no parameter.
         """
         values = {**self.method.parameters, **self.profile(profile_name).parameters}
         for name, value in (overrides or {}).items():
             if name not in values:
-                raise ExperimentDeclarationError(
+                raise UnknownExperimentOptionError(
                     f"{self.id} has no parameter {name!r}; there are {', '.join(sorted(values))}"
                 )
             values[name] = value

@@ -132,6 +132,13 @@ def test_wrong_usage_exits_with_2_before_anything_runs(
     assert not (folder / "data").exists()
 
 
+def test_an_experiment_that_cannot_be_read_exits_with_1_and_points_at_the_file(invoke: Invoke, folder: Path) -> None:
+    write(folder, "EXP-005", "import nothing_of_this_name\n")
+    result = invoke("run", "EXP-005")
+    assert result.exit_code == 1
+    assert "exp_005_x.py:1: ModuleNotFoundError" in result.output
+
+
 def test_an_interrupt_exits_with_130_and_saves(invoke: Invoke, folder: Path) -> None:
     assert invoke("run", "EXP-004").exit_code == 130
     assert (folder / "data" / "exp_004_results.json").exists()

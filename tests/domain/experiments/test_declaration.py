@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from semantic.adapters.fakes.experiments import example_experiment
-from semantic.domain.errors import ExperimentDeclarationError
+from semantic.domain.errors import ExperimentDeclarationError, UnknownExperimentOptionError
 from semantic.domain.experiments import FailurePlan, Hypothesis, Profile, at_most, exactly, must, nice
 
 
@@ -40,7 +40,7 @@ def test_parameters_are_the_method_s_then_the_profile_s_then_the_caller_s() -> N
 
 
 def test_an_unknown_profile_or_parameter_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ExperimentDeclarationError, match="no profile 'slow'; there are quick, full"):
+    with pytest.raises(UnknownExperimentOptionError, match="no profile 'slow'; there are quick, full"):
         example_experiment().parameters("slow")
-    with pytest.raises(ExperimentDeclarationError, match="no parameter 'sizes'; there are seed, size"):
+    with pytest.raises(UnknownExperimentOptionError, match="no parameter 'sizes'; there are seed, size"):
         example_experiment().parameters("quick", {"sizes": 3})

@@ -1,0 +1,38 @@
+"""Engines for experiments: one model, loaded once, opened in either lane as often as asked."""
+
+from typing import Any
+
+from semantic.application.engine import Engine
+from semantic.application.engine_options import EngineOptions
+from semantic.application.open_engine import OpenEngine
+from semantic.application.ports.model_source import LoadedModel
+from semantic.domain.value_objects import parse_size
+
+
+class EnginesOnOneModel:
+    """Fulfils the engine factory port. The model is loaded when the first engine is opened, and kept."""
+
+    def __init__(self, opener: OpenEngine, model: Any) -> None:
+        self._opener, self._model = opener, model
+        self._loaded: LoadedModel | None = None
+
+    def open(
+        self,
+        *,
+        exactness: str = "token",
+        max_num_seqs: int = 8,
+        prefill_step_size: int | None = None,
+        cache_layout: str = "auto",
+        memory: str = "2GB",
+    ) -> Engine:
+        """Open an engine; close it before opening the next, or two share the machine."""
+        if self._loaded is None:
+            self._loaded = self._opener.load(self._model)
+        options = EngineOptions(
+            memory_bytes=parse_size(memory),
+            exactness=exactness,
+            cache_layout=cache_layout,
+            max_num_seqs=max_num_seqs,
+            prefill_step_size=prefill_step_size,
+        )
+        return self._opener.open(self._loaded, options)
