@@ -31,9 +31,7 @@ class StructlogTelemetry(Telemetry):
     """
 
     def __init__(self, level: str = "warning", *, json: bool = False) -> None:
-        renderer = (
-            structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=_colours())
-        )
+        renderer = structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=_colours())
         self._log: Any = structlog.wrap_logger(
             structlog.PrintLogger(sys.stderr),
             processors=[
@@ -42,9 +40,7 @@ class StructlogTelemetry(Telemetry):
                 structlog.processors.format_exc_info,
                 renderer,
             ],
-            wrapper_class=structlog.make_filtering_bound_logger(
-                logging.getLevelNamesMapping()[level.upper()]
-            ),
+            wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         )
 
     def event(self, name: str, **facts: Any) -> None:
