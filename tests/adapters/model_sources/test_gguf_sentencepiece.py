@@ -18,16 +18,7 @@ CORPUS = [
     "for index in range(10): print(index, values[index])",
     "Weather and leather; neither feather nor heather gathers together there in the summer.",
 ]
-TEXTS = [
-    "the other fox",
-    "  two  spaces ",
-    "Zürich ☃ 日本語",
-    "range(10)\n\tprint",
-    "in",
-    "",
-    "<s> the",
-    "then<s>there",
-]
+TEXTS = ["the other fox", "  two  spaces ", "Zürich ☃ 日本語", "range(10)\n\tprint", "in", ""]
 
 
 @pytest.fixture(scope="module")
