@@ -77,7 +77,7 @@ def open(
 
 
 def load(model: Any = None, **settings: Any) -> tuple[Any, Any]:
-    """The (model, tokenizer) pair of any source, as ``mlx_lm.load`` returns it: usable with mlx_lm and with :func:`open`.
+    """The (model, tokenizer) pair of any source, as ``mlx_lm.load`` returns it, for mlx_lm and for :func:`open`.
 
     On CPU the weights are float32 unless ``compute_dtype`` says otherwise.
     """

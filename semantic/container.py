@@ -4,14 +4,15 @@ Override a provider to swap an adapter, in a test or in a program of your own::
 
     container = Container()
     container.model_source.override(providers.Object(MySource()))
-    with container.open_engine("my-model") as engine:
+    with open_engine(container, "my-model") as engine:
         ...
 
 Adapters that import MLX are imported when first needed: the runtime has to load the BLAS before that.
 """
 
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from dependency_injector import containers, providers
@@ -23,11 +24,16 @@ from semantic.application.engine_options import EngineOptions
 from semantic.application.open_engine import OpenEngine
 from semantic.application.ports.memory_probe import MemoryProbe
 from semantic.application.ports.model_factory import ModelFactory
-from semantic.application.ports.model_source import ModelSource
 from semantic.application.ports.telemetry import Telemetry
 from semantic.application.ports.tokenizer import Tokenizer
 from semantic.domain.value_objects import parse_size
 from semantic.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from semantic.adapters.cli.services import Services
+    from semantic.adapters.model_sources.catalogue import ModelCatalogue
+    from semantic.application.ports.experiments import ProgressListener
+    from semantic.application.run_experiment import RunExperiment
 
 DEFAULT_MEMORY_SHARE = 4
 """Without a ``memory`` setting, caches may take one part in this many of the machine's memory."""
@@ -47,7 +53,7 @@ def _prepare_runtime(settings: Settings, telemetry: Telemetry) -> Callable[[], A
     return prepare
 
 
-def _model_source(settings: Settings, prepare: Callable[[], Any]) -> ModelSource:
+def _model_source(settings: Settings, prepare: Callable[[], Any]) -> "ModelCatalogue":
     from semantic.adapters.model_sources.catalogue import ModelCatalogue
     from semantic.adapters.model_sources.folder import FolderSource
     from semantic.adapters.model_sources.gguf_source import GgufSource
@@ -119,10 +125,62 @@ def engine_options(settings: Settings) -> EngineOptions:
 
 def make_container(*, quiet: bool = False, **flags: Any) -> Container:
     """A container whose settings are ``flags`` over environment over files; ``quiet`` drops all telemetry."""
-    container = Container()
-    container.settings.override(providers.Object(load_settings(**flags)))
+    container = _container(load_settings(**flags))
     if quiet:
         container.telemetry.override(providers.Singleton(NullTelemetry))
+    return container
+
+
+def main() -> None:
+    """The console script ``semantic``."""
+    from semantic.adapters.cli.app import build_app
+
+    build_app(cli_services())()
+
+
+def cli_services() -> "Services":
+    """What the commands call."""
+    from semantic.adapters.cli.services import Services
+
+    return Services(
+        settings=load_settings,
+        prepare=lambda settings: _container(settings).prepare_runtime()(),
+        catalogue=lambda settings: _container(settings).model_source(),
+        open_engine=lambda settings: open_engine(_container(settings)),
+        experiments=_experiments,
+    )
+
+
+def _experiments(
+    settings: Settings, *, folder: Path, data: Path, listener: "ProgressListener | None"
+) -> "RunExperiment":
+    from semantic.adapters.environment import SystemEnvironment
+    from semantic.adapters.mlx.reference import SubprocessReference
+    from semantic.adapters.reports.folder_catalogue import FolderCatalogue
+    from semantic.adapters.reports.json_store import JsonResultsStore
+    from semantic.adapters.reports.markdown import MarkdownReports
+    from semantic.application.engine_factory import EnginesOnOneModel
+    from semantic.application.run_experiment import RunExperiment
+
+    container = _container(settings)
+    return RunExperiment(
+        model=settings.model,
+        catalogue=FolderCatalogue(folder),
+        engine_factory=EnginesOnOneModel(container.opener(), settings.model),
+        reference_factory=lambda: SubprocessReference(settings.model),
+        clock=container.clock(),
+        memory_probe=container.memory_probe(),
+        results_store=JsonResultsStore(data),
+        report_writer=MarkdownReports(data),
+        environment_probe=SystemEnvironment(folder, container.prepare_runtime()),
+        telemetry=container.telemetry(),
+        listener=listener,
+    )
+
+
+def _container(settings: Settings) -> Container:
+    container = Container()
+    container.settings.override(providers.Object(settings))
     return container
 
 

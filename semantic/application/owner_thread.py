@@ -64,9 +64,11 @@ class OwnerThread:
 
         def run(engine: BlockPoolBatchEngine) -> None:
             try:
-                done.set_result(action(engine))
+                action(engine)
             except Exception as error:  # noqa: BLE001 - handed to the caller
                 done.set_exception(error)
+            else:
+                done.set_result(None)
 
         self._post(_Command(run, done.set_exception))
         done.result()

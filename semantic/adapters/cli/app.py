@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from semantic.adapters.cli import doctor, experiment, model
+from semantic.adapters.cli import doctor, experiment, generate, model
 from semantic.adapters.cli.output import complain
 from semantic.adapters.cli.services import Services
 from semantic.domain.errors import InvalidSettingError, SemanticError
@@ -15,6 +15,7 @@ from semantic.domain.errors import InvalidSettingError, SemanticError
 Register = Callable[[typer.Typer, Services], None]
 
 COMMANDS: tuple[Register, ...] = (
+    generate.register,
     model.register,
     doctor.register,
     experiment.register,

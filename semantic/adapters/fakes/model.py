@@ -7,6 +7,7 @@ sequences in one block.
 import hashlib
 import struct
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import attrs
 
@@ -116,7 +117,7 @@ class FakeModel:
             cache_layout="paged",
             prefill_step_size=prefill_step_size,
         )
-        self.memory = FakeMemory(spec)
+        self.memory: Any = FakeMemory(spec)
         self.forwards: list[str] = []
         self.is_released = False
         self._choose, self._fail_on = choose, fail_on
@@ -126,7 +127,7 @@ class FakeModel:
         self.profile = attrs.evolve(self.profile, prefill_step_size=tokens)
         return self
 
-    def prefill(self, cache: FakeCache, token_ids: Sequence[int]) -> None:
+    def prefill(self, cache: Any, token_ids: Sequence[int]) -> None:
         """Write a chunk."""
         self.forwards.append(f"prefill {len(token_ids)}")
         self._feed(token_ids)

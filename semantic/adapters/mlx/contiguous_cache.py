@@ -67,7 +67,7 @@ class ContiguousMemory:
         for cache in list(self._open):
             self.close(cache)
 
-    def layer_caches(self, rows: Sequence[ContiguousSequenceCache]) -> list[Any]:
+    def layer_caches(self, rows: Sequence[ContiguousSequenceCache], tokens: int) -> list[Any]:
         """One forward's view: a single row is mlx_lm's own caches, several are stacked layer by layer."""
         if len(rows) == 1:
             return rows[0].layers

@@ -51,7 +51,7 @@ def choose_lane(model: nn.Module, spec: ModelCacheSpec, *, layout: str, exactnes
     if not holds_plain_attention(model):
         return Lane("contiguous", ONE_BY_ONE, "some layers keep more than plain keys and values")
     layouts = ("paged", "contiguous") if layout == "paged" or (layout, device) == ("auto", "cpu") else ("contiguous",)
-    refusals = []
+    refusals: list[str] = []
     for candidate in layouts:
         refusal = _try_lane(model, spec, candidate)
         if refusal is None:
@@ -98,9 +98,9 @@ def _lane_logits(model: nn.Module, memory: Memory) -> np.ndarray[Any, Any]:
     rows = [memory.open() for _ in _PROBES]
     for i, (row, probe) in enumerate(zip(rows, _PROBES, strict=True)):
         memory.attach(row, [BlockId(i)])  # type: ignore[arg-type]
-        mx.eval(model(mx.array([probe[:-1]]), cache=memory.layer_caches([row])))  # type: ignore[list-item]
+        mx.eval(model(mx.array([probe[:-1]]), cache=memory.layer_caches([row], len(probe) - 1)))  # type: ignore[list-item]
         memory.commit([row], len(probe) - 1)  # type: ignore[list-item]
-    caches = memory.layer_caches(rows)  # type: ignore[arg-type]
+    caches = memory.layer_caches(rows, 1)  # type: ignore[arg-type]
     return _as_float32(model(mx.array([probe[-1:] for probe in _PROBES]), cache=caches))
 
 

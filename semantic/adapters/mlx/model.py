@@ -23,7 +23,7 @@ class MLXLanguageModel:
         self.memory: Any = memory
         self._seam = AttentionSeam(model)
         self._numpy_blas = NumpyBlas()
-        self._sampler = Sampler()
+        self._sampler = Sampler(on_host=profile.device == "cpu" and profile.batching != ONE_BY_ONE)
         self._one_by_one = profile.batching == ONE_BY_ONE
 
     def prefill(self, cache: Any, token_ids: Sequence[int]) -> None:
@@ -51,7 +51,8 @@ class MLXLanguageModel:
         return self._sampler.choose(logits[:, -1, :], rows)
 
     def _forward(self, token_ids: list[list[int]], caches: list[Any]) -> mx.array:
+        tokens = len(token_ids[0])
         with self._numpy_blas.single_threaded():
-            logits = self._model(mx.array(token_ids), cache=self.memory.layer_caches(caches))
-        self.memory.commit(caches, len(token_ids[0]))
+            logits: mx.array = self._model(mx.array(token_ids), cache=self.memory.layer_caches(caches, tokens))
+        self.memory.commit(caches, tokens)
         return logits

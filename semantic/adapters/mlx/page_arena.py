@@ -1,49 +1,50 @@
-"""The host memory of a block pool: one slot for each block, all of the same size, side by side.
+"""The host memory of a block pool: one slot for each block.
 
-A slot holds, layer after layer, that layer's keys and then its values: ``[kv_heads, block_tokens, head_dim]`` each.
-The arena is reserved as address space only: a slot costs memory once it is written, and gives it back at once when
-it is freed.
+Per layer, keys and values are ``[kv_heads, slots * block_tokens, head_dim]``: blocks in neighbouring slots are one
+piece of memory for attention. The arena is reserved as address space only; a slot costs memory once it is written,
+and gives it back at once when it is freed.
 """
 
 import heapq
 import mmap
+from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 
-from semantic.adapters.mlx.paged_attention import Array
 from semantic.domain.value_objects import ModelCacheSpec
+
+Array = npt.NDArray[np.float32]
 
 _ITEM = np.dtype(np.float32).itemsize
 
 
 class PageArena:
-    """``slots`` blocks of ``spec``. ``keys[layer]`` is ``[slots, kv_heads, block_tokens, head_dim]``, a view."""
+    """Room for ``slots`` blocks of ``spec``. ``keys[layer]`` and ``values[layer]`` are views of one mapping."""
 
     def __init__(self, spec: ModelCacheSpec, slots: int) -> None:
-        self.slot_bytes = -(-spec.bytes_per_block // mmap.PAGESIZE) * mmap.PAGESIZE
-        self._memory = mmap.mmap(-1, slots * self.slot_bytes)
-        self._free: list[int] = []  # slots that were used before, a heap: low ones first keep tables in runs
+        self._block_tokens, self._slots = spec.block_tokens, slots
+        self.slot_bytes = spec.bytes_per_block
+        self._memory = mmap.mmap(-1, slots * spec.bytes_per_block)
+        self._pieces: list[tuple[int, int]] = []  # (offset of slot 0, bytes per slot), a piece for each head
+        self._free: list[int] = []  # slots that were used before, a heap: low ones first keep tables in one piece
         self._untouched = 0  # slots from here on were never taken
-        self._slots = slots
         self.keys: list[Array] = []
         self.values: list[Array] = []
         offset = 0
         for layer in spec.layers:
             for views, dim in ((self.keys, layer.key_head_dim), (self.values, layer.value_head_dim)):
-                shape = (slots, layer.kv_heads, spec.block_tokens, dim)
-                views.append(self._view(shape, offset))
-                offset += layer.kv_heads * spec.block_tokens * dim * _ITEM
-        assert offset == spec.bytes_per_block, (offset, spec.bytes_per_block)
-
-    @property
-    def slots_in_use(self) -> int:
-        """Slots taken and not given back."""
-        return self._untouched - len(self._free)
+                shape = (layer.kv_heads, slots * spec.block_tokens, dim)
+                views.append(np.ndarray(shape, np.float32, buffer=self._memory, offset=offset))
+                piece = spec.block_tokens * dim * _ITEM
+                self._pieces += [(offset + head * slots * piece, piece) for head in range(layer.kv_heads)]
+                offset += layer.kv_heads * slots * piece
+        assert offset == len(self._memory), (offset, len(self._memory))
 
     @property
     def nbytes(self) -> int:
         """Bytes of the slots in use; rows that were never written are not backed by memory yet."""
-        return self.slots_in_use * self.slot_bytes
+        return (self._untouched - len(self._free)) * self.slot_bytes
 
     def take(self) -> int:
         """The lowest free slot. The block pool has as many blocks, so there always is one."""
@@ -57,9 +58,13 @@ class PageArena:
         """Free a slot and return its memory to the system."""
         heapq.heappush(self._free, slot)
         if hasattr(mmap, "MADV_DONTNEED"):
-            self._memory.madvise(mmap.MADV_DONTNEED, slot * self.slot_bytes, self.slot_bytes)
+            for start, length in self._whole_pages(slot):
+                self._memory.madvise(mmap.MADV_DONTNEED, start, length)
 
-    def _view(self, shape: tuple[int, int, int, int], offset: int) -> Array:
-        _, _, tokens, dim = shape
-        strides = (self.slot_bytes, tokens * dim * _ITEM, dim * _ITEM, _ITEM)
-        return np.ndarray(shape, np.float32, buffer=self._memory, offset=offset, strides=strides)
+    def _whole_pages(self, slot: int) -> Iterator[tuple[int, int]]:
+        """The memory pages that belong to this slot alone."""
+        for offset, size in self._pieces:
+            start = -(-(offset + slot * size) // mmap.PAGESIZE) * mmap.PAGESIZE
+            stop = (offset + (slot + 1) * size) // mmap.PAGESIZE * mmap.PAGESIZE
+            if stop > start:
+                yield start, stop - start

@@ -6,14 +6,15 @@ never committed.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
 from semantic.adapters.mlx.attention_seam import Attention, AttentionNotServedError, LayerCache
-from semantic.adapters.mlx.page_arena import PageArena
-from semantic.adapters.mlx.paged_attention import Array, PagedAttention, reach
+from semantic.adapters.mlx.page_arena import Array, PageArena
+from semantic.adapters.mlx.paged_attention import PagedAttention, Reach, reach
 from semantic.domain.identifiers import BlockId
 from semantic.domain.value_objects import ModelCacheSpec
 
@@ -32,16 +33,16 @@ class PagedSequenceCache:
         """Bytes of the attached pages, shared ones counted in full."""
         return len(self.table) * self._arena.slot_bytes
 
-    def write(self, keys: Array, values: Array, new_keys: Array, new_values: Array) -> None:
-        """Write ``[kv_heads, n, head_dim]`` into one layer's arena, behind the committed tokens."""
-        n, done = new_keys.shape[1], 0
+    def next_spans(self, n: int) -> list[tuple[slice, slice]]:
+        """Where the next ``n`` tokens go: ranges of the arena's tokens, each with which of the ``n`` go there."""
+        spans, done = [], 0
         while done < n:
             page, row = divmod(self.num_tokens + done, self.block_tokens)
             take = min(n - done, self.block_tokens - row)
-            slot = self.table[page]
-            keys[slot, :, row : row + take] = new_keys[:, done : done + take]
-            values[slot, :, row : row + take] = new_values[:, done : done + take]
+            start = self.table[page] * self.block_tokens + row
+            spans.append((slice(start, start + take), slice(done, done + take)))
             done += take
+        return spans
 
 
 class PagedMemory:
@@ -87,11 +88,11 @@ class PagedMemory:
         self.discard(list(self._slots))
         self._attention.close()
 
-    def layer_caches(self, rows: Sequence[PagedSequenceCache]) -> list[LayerCache]:
-        """One forward's view of the caches, for the model to call."""
+    def layer_caches(self, rows: Sequence[PagedSequenceCache], tokens: int) -> list[LayerCache]:
+        """The caches as the model sees them in one forward of ``tokens`` new tokens per row."""
+        forward = _Forward(rows, tokens, self._attention)
         return [
-            PagedLayer(rows, keys, values, self._attention)
-            for keys, values in zip(self._arena.keys, self._arena.values, strict=True)
+            PagedLayer(forward, keys, values) for keys, values in zip(self._arena.keys, self._arena.values, strict=True)
         ]
 
     def commit(self, rows: Sequence[PagedSequenceCache], tokens: int) -> None:
@@ -100,15 +101,37 @@ class PagedMemory:
             row.num_tokens += tokens
 
 
+class _Forward:
+    """What all layers of one forward share: the rows, where they stand, and what a decode step of theirs sees."""
+
+    def __init__(self, rows: Sequence[PagedSequenceCache], tokens: int, attention: PagedAttention) -> None:
+        self.rows, self.attention, self._tokens = rows, attention, tokens
+        lengths = [row.num_tokens for row in rows]
+        self.offset = lengths[0] if len(lengths) == 1 else mx.array(lengths)
+
+    @cached_property
+    def seen(self) -> list[Reach]:
+        """What each row's one new token attends to, itself included."""
+        return [reach(row.table, row.num_tokens + 1, row.block_tokens) for row in self.rows]
+
+    @cached_property
+    def targets(self) -> list[list[tuple[slice, slice]]]:
+        """Where each row's new tokens go."""
+        return [row.next_spans(self._tokens) for row in self.rows]
+
+    def write(self, arena: Array, new: Array) -> None:
+        """Put the rows' new keys, or values, ``[batch, kv_heads, n, head_dim]`` behind their committed tokens."""
+        for spans, tokens in zip(self.targets, new, strict=True):
+            for there, here in spans:
+                arena[:, there] = tokens[:, here]
+
+
 class PagedLayer(LayerCache):
     """One layer of one forward: a row for each sequence, each attending to its own pages."""
 
-    def __init__(
-        self, rows: Sequence[PagedSequenceCache], keys: Array, values: Array, attention: PagedAttention
-    ) -> None:
-        self._rows, self._keys, self._values, self._attention = rows, keys, values, attention
-        lengths = [row.num_tokens for row in rows]
-        self.offset = lengths[0] if len(lengths) == 1 else mx.array(lengths)
+    def __init__(self, forward: _Forward, keys: Array, values: Array) -> None:
+        self._forward, self._keys, self._values = forward, keys, values
+        self.offset = forward.offset
         self._new: tuple[mx.array, mx.array] | None = None
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
@@ -131,13 +154,17 @@ class PagedLayer(LayerCache):
             raise AttentionNotServedError("paged caches compute plain causal attention, without sinks")
         self._new = None
         mx.eval(queries, keys, values)
-        arrays = [np.array(x, copy=False) for x in (queries, keys, values)]
-        outputs = [self._attend_row(row, *(x[i] for x in arrays), how["scale"]) for i, row in enumerate(self._rows)]
-        return mx.array(np.stack(outputs))
+        self._forward.write(self._keys, np.array(keys, copy=False))
+        self._forward.write(self._values, np.array(values, copy=False))
+        new = np.array(queries, copy=False)
+        output = np.empty((*new.shape[:3], self._values.shape[-1]), np.float32)
+        for i, row in enumerate(self._forward.rows):
+            self._attend_row(i, row, new[i], how["scale"], output[i])
+        return mx.array(output)
 
-    def _attend_row(self, row: PagedSequenceCache, queries: Array, keys: Array, values: Array, scale: float) -> Array:
-        row.write(self._keys, self._values, keys, values)
-        if queries.shape[1] > 1:
-            return self._attention.prefill(queries, self._keys, self._values, row.table, row.num_tokens, scale)
-        seen = reach(row.table, row.num_tokens + 1, row.block_tokens)
-        return self._attention.decode(queries[:, 0], self._keys, self._values, seen, scale)[:, None]
+    def _attend_row(self, i: int, row: PagedSequenceCache, queries: Array, scale: float, output: Array) -> None:
+        attention, arena = self._forward.attention, (self._keys, self._values)
+        if queries.shape[1] == 1:
+            attention.decode(queries[:, 0], *arena, self._forward.seen[i], scale, output[:, 0])
+        else:
+            attention.prefill(queries, *arena, row.table, row.block_tokens, row.num_tokens, scale, output)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
 import mlx.core as mx
+import numpy as np
 from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p
 
 from semantic.application.ports.model import DecodeRow, SequenceCache
@@ -14,26 +15,27 @@ class Sampler:
     """Draws depend on (seed, index) of a row and on nothing else in the batch.
 
     The randomness is the sequence of keys that ``mx.random.seed(seed)`` would start, so that a sampled request
-    equals ``mlx_lm.generate(..., sampler=make_sampler(...))`` after that call.
+    equals ``mlx_lm.generate(..., sampler=make_sampler(...))`` after that call. ``on_host``: choose greedy tokens in
+    numpy, where MLX runs on the CPU and its bits are not asked for.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, on_host: bool) -> None:
+        self._on_host = on_host
         self._chains: WeakKeyDictionary[SequenceCache, tuple[int, mx.array]] = WeakKeyDictionary()
 
     def choose(self, logits: mx.array, rows: Sequence[DecodeRow]) -> list[int]:
         """The next token of each row of ``logits`` ``[batch, vocabulary]``."""
-        logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
         if all(row.sampling.is_greedy for row in rows):
-            return mx.argmax(logprobs, axis=-1).tolist()  # type: ignore[no-any-return]
-        tokens = [
-            mx.argmax(logprobs[i : i + 1], axis=-1) if row.sampling.is_greedy else self._draw(logprobs[i : i + 1], row)
+            return _greedy_on_host(logits) if self._on_host else _greedy(logits)
+        mx.eval(logits)
+        return [
+            (_greedy(logits[i : i + 1]) if row.sampling.is_greedy else self._draw(logits[i : i + 1], row))[0]
             for i, row in enumerate(rows)
         ]
-        return mx.concatenate(tokens).tolist()  # type: ignore[no-any-return]
 
-    def _draw(self, logprobs: mx.array, row: DecodeRow) -> mx.array:
-        kept = _filter(logprobs, row.sampling)
-        return mx.random.categorical(kept * (1.0 / row.sampling.temp), key=self._key(row))
+    def _draw(self, logits: mx.array, row: DecodeRow) -> list[int]:
+        kept = _filter(_logprobs(logits), row.sampling)
+        return _ids(mx.random.categorical(kept * (1.0 / row.sampling.temp), key=self._key(row)))
 
     def _key(self, row: DecodeRow) -> mx.array:
         """The ``index``-th key that the seed's chain splits off."""
@@ -47,6 +49,26 @@ class Sampler:
                 mx.eval(state, key)
                 self._chains[row.cache] = drawn, state
                 return key
+
+
+def _greedy(logits: mx.array) -> list[int]:
+    return _ids(mx.argmax(_logprobs(logits), axis=-1))
+
+
+def _greedy_on_host(logits: mx.array) -> list[int]:
+    """As :func:`_greedy`, in numpy: on CPU 0.3 ms for eight rows of 49,152 instead of 4.2, whose ``exp`` is scalar."""
+    rows = np.array(logits.astype(mx.float32), copy=False)
+    peak = rows.max(axis=-1, keepdims=True)
+    logprobs = rows - (peak + np.log(np.exp(rows - peak).sum(axis=-1, keepdims=True)))
+    return [int(token) for token in logprobs.argmax(axis=-1)]
+
+
+def _logprobs(logits: mx.array) -> mx.array:
+    return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+
+
+def _ids(tokens: mx.array) -> list[int]:
+    return [int(token) for token in tokens]
 
 
 def _filter(logprobs: mx.array, sampling: SamplingParams) -> mx.array:

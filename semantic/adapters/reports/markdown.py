@@ -44,6 +44,7 @@ class MarkdownReports:
             undefined=StrictUndefined,
             autoescape=False,  # Markdown, not HTML
             trim_blocks=True,
+            lstrip_blocks=True,
             keep_trailing_newline=True,
         )
         environment.filters.update(

@@ -135,12 +135,8 @@ class Sequence:
         """Record that the next ``num_tokens`` prompt tokens are in the cache; the last chunk ends prefill."""
         self._require(SequenceState.PREFILLING, "commit a chunk")
         computed = self.num_computed_tokens + num_tokens
-        assert self.num_computed_tokens < computed <= self.num_prefill_tokens, (
-            f"{self!r}: chunk of {num_tokens}"
-        )
-        assert computed <= self.block_table.capacity_tokens, (
-            f"{self!r}: {computed} tokens do not fit the blocks"
-        )
+        assert self.num_computed_tokens < computed <= self.num_prefill_tokens, f"{self!r}: chunk of {num_tokens}"
+        assert computed <= self.block_table.capacity_tokens, f"{self!r}: {computed} tokens do not fit the blocks"
         self.num_computed_tokens = computed
         self._end_prefill_when_done()
 
@@ -149,9 +145,7 @@ class Sequence:
         self._require(SequenceState.DECODING, "append a token")
         computed = self.num_computed_tokens + 1
         assert self.num_tokens < self.max_total_tokens, f"{self!r}: max_tokens is reached"
-        assert computed <= self.block_table.capacity_tokens, (
-            f"{self!r}: {computed} tokens do not fit the blocks"
-        )
+        assert computed <= self.block_table.capacity_tokens, f"{self!r}: {computed} tokens do not fit the blocks"
         self.num_computed_tokens = computed
         self.output_token_ids.append(token_id)
 

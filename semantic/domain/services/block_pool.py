@@ -153,9 +153,7 @@ class BlockPool:
         for block_id, releases in Counter(block_ids).items():
             holders = self._holders.get(block_id, 0)
             if releases > holders:
-                raise BlockNotInUseError(
-                    f"block {block_id} has {holders} holders, {releases} were to be released"
-                )
+                raise BlockNotInUseError(f"block {block_id} has {holders} holders, {releases} were to be released")
         freed, evictable = [], []
         for block_id in block_ids:
             self._holders[block_id] -= 1
@@ -241,6 +239,4 @@ class BlockPool:
         self._check_known(block_ids)
         for block_id in block_ids:
             if block_id not in self._holders and block_id not in self._evictable:
-                raise BlockNotInUseError(
-                    f"block {block_id} is free: it was released, and its contents are gone"
-                )
+                raise BlockNotInUseError(f"block {block_id} is free: it was released, and its contents are gone")

@@ -46,13 +46,9 @@ class ModelCacheSpec:
     ) -> "ModelCacheSpec":
         """Layers of equal heads and widths: all full attention, or of the kinds in ``layer_kinds``."""
         require_int("num_layers", num_layers, 1)
-        kinds = (
-            [LayerKind.FULL] * num_layers if layer_kinds is None else [_kind(kind) for kind in layer_kinds]
-        )
+        kinds = [LayerKind.FULL] * num_layers if layer_kinds is None else [_kind(kind) for kind in layer_kinds]
         if len(kinds) != num_layers:
-            raise InvalidSpecError(
-                f"layer_kinds must name {num_layers} layers (num_layers), got {len(kinds)}"
-            )
+            raise InvalidSpecError(f"layer_kinds must name {num_layers} layers (num_layers), got {len(kinds)}")
         if window is not None and LayerKind.SLIDING not in kinds:
             raise InvalidSpecError(f"window is {window!r} and layer_kinds names no sliding layer")
         values = head_dim if value_head_dim is None else value_head_dim

@@ -24,7 +24,7 @@ class Usage:
 
 @frozen
 class Timings:
-    """``ttft_s``: seconds from submission to the first token. ``decode_tokens_per_s``: tokens after the first, per second."""
+    """``ttft_s``: seconds from submission to the first token. ``decode_tokens_per_s``: of the tokens after it."""
 
     ttft_s: float
     decode_tokens_per_s: float

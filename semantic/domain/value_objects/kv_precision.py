@@ -30,15 +30,12 @@ class KVPrecision:
             raise InvalidSpecError(f"bits must be None, 8 or 4, got {self.bits!r}")
         require_int("group_size", self.group_size, WORD_ELEMENTS)
         if self.group_size % WORD_ELEMENTS:
-            raise InvalidSpecError(
-                f"group_size must be a multiple of {WORD_ELEMENTS}, got {self.group_size!r}"
-            )
+            raise InvalidSpecError(f"group_size must be a multiple of {WORD_ELEMENTS}, got {self.group_size!r}")
         if self.dtype not in DTYPE_BYTES:
             raise InvalidSpecError(f"dtype must be one of {', '.join(DTYPE_BYTES)}, got {self.dtype!r}")
         if self.scale_dtype is not None and self.scale_dtype not in DTYPE_BYTES:
             raise InvalidSpecError(
-                f"scale_dtype must be None (same as dtype) or one of {', '.join(DTYPE_BYTES)}, "
-                f"got {self.scale_dtype!r}"
+                f"scale_dtype must be None (same as dtype) or one of {', '.join(DTYPE_BYTES)}, got {self.scale_dtype!r}"
             )
 
     @property

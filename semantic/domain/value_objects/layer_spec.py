@@ -43,14 +43,10 @@ class LayerSpec:
     def full(cls, kv_heads: int, key_head_dim: int, value_head_dim: int | None = None) -> "LayerSpec":
         """A layer that attends to every token. Without ``value_head_dim``, values are as wide as keys."""
         value_head_dim = key_head_dim if value_head_dim is None else value_head_dim
-        return cls(
-            kind=LayerKind.FULL, kv_heads=kv_heads, key_head_dim=key_head_dim, value_head_dim=value_head_dim
-        )
+        return cls(kind=LayerKind.FULL, kv_heads=kv_heads, key_head_dim=key_head_dim, value_head_dim=value_head_dim)
 
     @classmethod
-    def sliding(
-        cls, window: int, kv_heads: int, key_head_dim: int, value_head_dim: int | None = None
-    ) -> "LayerSpec":
+    def sliding(cls, window: int, kv_heads: int, key_head_dim: int, value_head_dim: int | None = None) -> "LayerSpec":
         """A layer that attends to the last ``window`` tokens."""
         value_head_dim = key_head_dim if value_head_dim is None else value_head_dim
         return cls(
@@ -81,9 +77,7 @@ class LayerSpec:
         if self.kind is LayerKind.SLIDING:
             require_int("window", self.window, 1)
         elif self.window is not None:
-            raise InvalidSpecError(
-                f"window is for sliding layers only, got {self.window!r} on a {self.kind} one"
-            )
+            raise InvalidSpecError(f"window is for sliding layers only, got {self.window!r} on a {self.kind} one")
 
     def _check_state(self) -> None:
         require_int("state_bytes", self.state_bytes, 1)

@@ -30,9 +30,7 @@ def parse_size(size: "int | float | str") -> int:
 def _parse(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None:
-        raise InvalidSizeError(
-            f"{text!r} is not a size; write it as 1GB (10^9), 1GiB (2^30), or plain digits"
-        )
+        raise InvalidSizeError(f"{text!r} is not a size; write it as 1GB (10^9), 1GiB (2^30), or plain digits")
     number, unit = match.groups()
     if unit.upper() not in _UNITS:
         raise InvalidSizeError(
