@@ -1,7 +1,9 @@
 """Results and reports on disk."""
 
+import itertools
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -27,8 +29,6 @@ from semantic.domain.experiments import (
     Verdict,
     judge,
 )
-
-from datetime import UTC, datetime  # isort: skip
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 
@@ -190,6 +190,20 @@ def test_the_report_of_an_execution_that_recorded_nothing_is_whole(tmp_path: Pat
     assert [line for line in outside_of_fences(report).splitlines() if line.startswith("#")] == TEMPLATE_HEADINGS
     assert "No run was begun." in report
     assert "No rows were recorded." in report
+
+
+def test_headings_rules_tables_and_blocks_stand_after_a_blank_line(tmp_path: Path) -> None:
+    execution = an_execution(Decision.CONDITIONAL_GO, caveats=("one tie",), stopped_early="interrupted")
+    document = ResultsDocument(latest=execution, history=(execution.summary(),))
+    report = MarkdownReports(tmp_path).render(example_experiment(), document)
+    lines = outside_of_fences(report).splitlines()
+    crowded = [
+        line
+        for before, line in itertools.pairwise(lines)
+        if before and (line.startswith("#") or line == "---" or (line.startswith("| ") and not before.startswith("|")))
+    ]
+    assert crowded == []
+    assert "\n\n\n" not in report
 
 
 def test_log_text_with_fences_of_its_own_stays_inside_its_block() -> None:
