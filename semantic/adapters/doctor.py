@@ -37,7 +37,7 @@ class Finding:
 
 def examine(prepare: Prepare, models: FileSource, default_model: str, cache: Path) -> list[Finding]:
     """Every finding, in the order a person would ask. Never raises: what fails is a finding."""
-    findings = [_python(), *_memory(), *_cache(cache), _model(models, default_model)]
+    findings = [_python(), *_memory(), *_load(), *_cache(cache), _model(models, default_model)]
     try:
         runtime = prepare()
     except (ImportError, OSError, SemanticError) as exc:
@@ -95,6 +95,14 @@ def _memory() -> Iterator[Finding]:
     hint = "the default model wants 2 GB: close something, or set a smaller SEMANTIC_MEMORY" if low else ""
     value = f"{memory.available / _GB:.1f} GB available of {memory.total / _GB:.1f}"
     yield Finding("memory", "warn" if low else "ok", value, hint)
+
+
+def _load() -> Iterator[Finding]:
+    if hasattr(os, "getloadavg"):
+        busy, cores = os.getloadavg()[0], usable_cores()
+        crowded = busy > cores * 0.75
+        hint = "others use these cores; threads that wait for each other then stall: try SEMANTIC_BLAS_THREADS=1"
+        yield Finding("load", "warn" if crowded else "ok", f"{busy:.1f} on {cores} cores", hint if crowded else "")
 
 
 def _cache(cache: Path) -> Iterator[Finding]:

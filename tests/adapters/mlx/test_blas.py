@@ -104,3 +104,29 @@ def test_a_containers_cpu_quota_is_rounded_up_to_cores(tmp_path: Path, text: str
     (tmp_path / "cpu.max").write_text(text)
     assert cores._cgroup_quota(tmp_path / "cpu.max") == quota
     assert cores._cgroup_quota(tmp_path / "absent") is None
+
+
+IDLE_COST = """
+import os, time
+import mlx.core as mx
+a = mx.ones((512, 512))
+spent = []
+for _ in range(5):
+    mx.eval(a @ a)
+    before = time.process_time()
+    time.sleep(0.05)
+    spent.append(time.process_time() - before)
+print(min(spent) < 0.005, "OPENBLAS_THREAD_TIMEOUT" in os.environ)
+"""
+
+
+@needs_openblas
+@pytest.mark.mlx
+def test_its_threads_sleep_while_they_have_nothing_to_do() -> None:
+    assert run(ACTIVATE.format("threads=2") + IDLE_COST) == "True False"
+
+
+@needs_openblas
+def test_a_spinning_time_that_the_user_has_set_stands() -> None:
+    code = ACTIVATE.format("") + "import os; print(report.active, os.environ['OPENBLAS_THREAD_TIMEOUT'])"
+    assert run(code, OPENBLAS_THREAD_TIMEOUT="28") == "True 28"
