@@ -25,7 +25,8 @@ class PageArena:
     def __init__(self, spec: ModelCacheSpec, slots: int) -> None:
         self._block_tokens, self._slots = spec.block_tokens, slots
         self.slot_bytes = spec.bytes_per_block
-        self._memory = mmap.mmap(-1, slots * spec.bytes_per_block)
+        # Private: of a shared mapping, MADV_DONTNEED would free the page table entries and keep the memory.
+        self._memory = mmap.mmap(-1, slots * spec.bytes_per_block, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._pieces: list[tuple[int, int]] = []  # (offset of slot 0, bytes per slot), a piece for each head
         self._free: list[int] = []  # slots that were used before, a heap: low ones first keep tables in one piece
         self._untouched = 0  # slots from here on were never taken
