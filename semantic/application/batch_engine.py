@@ -15,6 +15,7 @@ from semantic.application.text_assembly import TextAssembler
 from semantic.domain.entities import Sequence
 from semantic.domain.errors import (
     EmptyPromptError,
+    InvalidRequestError,
     PromptTooLongError,
     RequestTooLargeError,
     TokenizerRequiredError,
@@ -110,14 +111,20 @@ class BlockPoolBatchEngine:
 
         Returns ``sampling`` with ``max_tokens`` cut to what the model's context leaves. Raises
         :class:`EmptyPromptError`, :class:`TokenOutOfVocabularyError`, :class:`PromptTooLongError`,
-        :class:`RequestTooLargeError` or :class:`TokenizerRequiredError`.
+        :class:`RequestTooLargeError`, :class:`TokenizerRequiredError`, or their base :class:`InvalidRequestError`.
         """
         profile = self.model.profile
         if not prompt_token_ids:
             raise EmptyPromptError("the prompt has no tokens; pass a non-empty string, token ids or messages")
         for position, token_id in enumerate(prompt_token_ids):
+            if not isinstance(token_id, int):
+                raise InvalidRequestError(f"token id {token_id!r} at position {position} is not an integer")
             if not 0 <= token_id < profile.vocab_size:
                 raise TokenOutOfVocabularyError(token_id, position, profile.vocab_size)
+        if sampling.top_k >= profile.vocab_size:
+            raise InvalidRequestError(
+                f"top_k must be smaller than the vocabulary ({profile.vocab_size}), got {sampling.top_k}; 0 keeps all"
+            )
         if sampling.stop and self.tokenizer is None:
             raise TokenizerRequiredError("stop strings need a tokenizer; pass stop_token_ids instead")
         if profile.context_length is not None:

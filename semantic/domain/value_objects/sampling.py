@@ -17,6 +17,10 @@ def _token_ids(value: "Iterable[int] | None") -> frozenset[int]:
     return frozenset(value or ())
 
 
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 @frozen(kw_only=True)
 class SamplingParams:
     """Greedy by default (``temp == 0``).
@@ -36,7 +40,7 @@ class SamplingParams:
     stop_token_ids: frozenset[int] = field(default=frozenset(), converter=_token_ids)
 
     def __attrs_post_init__(self) -> None:
-        if isinstance(self.max_tokens, bool) or not isinstance(self.max_tokens, int) or self.max_tokens <= 0:
+        if not _is_int(self.max_tokens) or self.max_tokens <= 0:
             raise InvalidRequestError(f"max_tokens must be a positive integer, got {self.max_tokens!r}")
         if not 0.0 <= self.temp < float("inf"):
             raise InvalidRequestError(f"temp must be 0 (greedy) or a positive number, got {self.temp!r}")
@@ -44,10 +48,14 @@ class SamplingParams:
             raise InvalidRequestError(f"top_p must lie between 0 and 1, got {self.top_p!r}")
         if not 0.0 <= self.min_p <= 1.0:
             raise InvalidRequestError(f"min_p must lie between 0 and 1, got {self.min_p!r}")
-        if self.top_k < 0:
-            raise InvalidRequestError(f"top_k must be 0 (off) or positive, got {self.top_k!r}")
-        if self.seed is not None and not 0 <= self.seed < 2**64:
+        if not _is_int(self.top_k) or self.top_k < 0:
+            raise InvalidRequestError(f"top_k must be 0 (off) or a positive integer, got {self.top_k!r}")
+        if self.seed is not None and not (_is_int(self.seed) and 0 <= self.seed < 2**64):
             raise InvalidRequestError(f"seed must be an integer from 0 to 2^64 - 1, got {self.seed!r}")
+        if not all(isinstance(stop, str) for stop in self.stop):
+            raise InvalidRequestError(f"stop must be a string or several, got {self.stop!r}; ids go to stop_token_ids")
+        if not all(_is_int(token_id) for token_id in self.stop_token_ids):
+            raise InvalidRequestError(f"stop_token_ids must be integers, got {sorted(map(repr, self.stop_token_ids))}")
         if any(not stop for stop in self.stop):
             raise InvalidRequestError("a stop string is empty; it would stop before the first token")
 
