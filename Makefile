@@ -59,7 +59,7 @@ test-fast: install  ## the tests that need no model
 
 .PHONY: bench
 bench: model  ## this engine and mlx_lm in turn, ratios printed; ARGS=... is handed on
-	$(BIN)/python benchmarks/bench.py $(ARGS)
+	$(BIN)/python -m benchmarks.bench $(ARGS)
 
 .PHONY: clean
 clean:  ## remove .venv and what tools left behind; fetched models stay

@@ -21,6 +21,8 @@ from semantic.domain.value_objects import Completion, Delta, SamplingParams
 Prompt = str | Sequence[int] | Sequence[ChatMessage]
 """Text, token ids, or chat messages."""
 
+_PROMPT_KINDS = "a prompt is a str, a list of token ids (int) or a list of chat messages (dict)"
+
 
 class Engine:
     """Generates for any number of callers at once. Use it as a context manager, or :meth:`close` it.
@@ -77,10 +79,14 @@ class Engine:
 
     def submit(self, prompt: Prompt, **sampling: Any) -> Request:
         """Put a request into the batch and return at once. What can never be served is refused here."""
-        return self._owner.submit(*self._prepare(prompt, sampling))
+        request = self._owner.submit(*self._prepare(prompt, sampling))
+        request.engine = self
+        return request
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The token ids of a prompt: a str as ``mlx_lm.generate`` encodes it, messages through the chat template."""
+        if isinstance(prompt, (bytes, bytearray)) or not isinstance(prompt, Sequence):
+            raise InvalidRequestError(f"{_PROMPT_KINDS}; got {type(prompt).__name__}")
         if len(prompt) == 0:
             raise EmptyPromptError("the prompt is empty; pass some text, token ids or messages")
         if not isinstance(prompt, str) and all(isinstance(item, int) for item in prompt):
@@ -94,8 +100,7 @@ class Engine:
             return self.tokenizer.encode(prompt)
         if not all(isinstance(item, dict) for item in prompt):
             raise InvalidRequestError(
-                "a prompt is a str, a list of token ids (int) or a list of chat messages (dict); "
-                f"got a list of {', '.join(sorted({type(item).__name__ for item in prompt}))}"
+                f"{_PROMPT_KINDS}; got a list of {', '.join(sorted({type(item).__name__ for item in prompt}))}"
             )
         return self.tokenizer.encode_chat(prompt)  # type: ignore[arg-type]
 

@@ -16,6 +16,7 @@ class Request:
 
     def __init__(self, cancel: Callable[["Request"], None]) -> None:
         self._cancel = cancel
+        self.engine: object = None  # held, so that an engine isn't closed under a request that someone still awaits
         self._deltas: queue.SimpleQueue[Delta | None] = queue.SimpleQueue()
         self._ended = threading.Event()
         self._completion: Completion | None = None
@@ -47,6 +48,7 @@ class Request:
         try:
             while (delta := self._deltas.get()) is not None:
                 yield delta
+            self._deltas.put(None)  # a second loop ends at once
         finally:
             if not self.is_done:
                 self.cancel()

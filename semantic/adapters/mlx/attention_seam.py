@@ -1,25 +1,19 @@
 """The one seam between our caches and mlx_lm's models.
 
-Models import ``scaled_dot_product_attention`` by name, so every module of an attention layer holds its own binding.
-While at least one engine is open, that name is bound to a dispatcher: a cache of ours attends itself, any other
-call reaches the original untouched. The last engine to close restores the original.
+While at least one engine is open, ``scaled_dot_product_attention`` is bound to a dispatcher in the modules of the
+model's layers: a cache of ours attends itself, any other call reaches the original untouched.
 """
 
-import sys
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
-Attention = Callable[..., mx.array]
+from semantic.adapters.mlx.module_binding import ModuleBinding
 
-_NAME = "scaled_dot_product_attention"
-_lock = threading.Lock()
-_bound: dict[str, tuple[Attention, int]] = {}  # module name -> (original, engines that hold it)
+Attention = Callable[..., mx.array]
 
 
 class AttentionNotServedError(Exception):
@@ -43,36 +37,11 @@ class LayerCache(ABC):
         """
 
 
-def attention_modules(model: nn.Module) -> list[ModuleType]:
-    """The Python modules of the model's layers that hold a binding of the attention function."""
-    names = {type(part).__module__ for part in model.modules()}
-    modules = (sys.modules[name] for name in sorted(names))
-    return [module for module in modules if hasattr(module, _NAME)]
-
-
-class AttentionSeam:
+class AttentionSeam(ModuleBinding):
     """One engine's hold on the dispatchers in a model's modules."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._held = [module.__name__ for module in attention_modules(model)]
-        with _lock:
-            for name in self._held:
-                module = sys.modules[name]
-                original, holders = _bound.get(name, (getattr(module, _NAME), 0))
-                _bound[name] = (original, holders + 1)
-                if holders == 0:
-                    setattr(module, _NAME, _dispatcher(original))
-
-    def release(self) -> None:
-        """Give the hold back. Releasing twice is a no-op."""
-        with _lock:
-            for name in self._held:
-                original, holders = _bound.pop(name)
-                if holders > 1:
-                    _bound[name] = (original, holders - 1)
-                else:
-                    setattr(sys.modules[name], _NAME, original)
-            self._held = []
+        super().__init__(model, "scaled_dot_product_attention", _dispatcher)
 
 
 def _dispatcher(original: Attention) -> Attention:

@@ -13,6 +13,7 @@ from semantic.adapters.mlx.lanes import choose_lane, make_memory
 from semantic.adapters.mlx.materialise import materialise
 from semantic.adapters.mlx.model import MLXLanguageModel
 from semantic.adapters.mlx.runtime import Runtime
+from semantic.adapters.mlx.team import Team
 from semantic.application.engine_options import EngineOptions
 from semantic.application.ports.model import ModelProfile
 from semantic.application.ports.model_source import LoadedModel
@@ -26,11 +27,11 @@ _CPU_PREFILL_STEP_SIZE = 256
 
 
 class MLXModelFactory:
-    """Probes a model's caches and chooses its lane. ``attention_threads``: threads for paged attention."""
+    """Probes a model's caches and chooses its lane. ``threads``: how many work on what runs in numpy."""
 
-    def __init__(self, prepare_runtime: Callable[[], Runtime], telemetry: Telemetry, attention_threads: int) -> None:
+    def __init__(self, prepare_runtime: Callable[[], Runtime], telemetry: Telemetry, threads: int) -> None:
         self._prepare_runtime, self._telemetry = prepare_runtime, telemetry
-        self._attention_threads = attention_threads
+        self._threads = threads
 
     def adopt(self, model: nn.Module, tokenizer: Any) -> LoadedModel:
         """Take a pair as it is: its dtype and quantisation stay."""
@@ -58,7 +59,7 @@ class MLXModelFactory:
             prefill_step_size=options.prefill_step_size or _step_size(options.exactness, runtime.device),
             weight_bytes=sum(array.nbytes for _, array in tree_flatten(loaded.model.parameters())),
         )
-        return PreparedMLXModel(loaded.model, profile, self._attention_threads)
+        return PreparedMLXModel(loaded.model, profile, self._threads)
 
 
 @attrs.frozen
@@ -67,14 +68,13 @@ class PreparedMLXModel:
 
     _model: nn.Module
     profile: ModelProfile
-    _attention_threads: int
+    _threads: int
 
     def build(self, num_blocks: int) -> MLXLanguageModel:
         """Make the pool's physical memory and bind the seam."""
-        memory = make_memory(
-            self._model, self.profile.cache_spec, self.profile.cache_layout, num_blocks, self._attention_threads
-        )
-        return MLXLanguageModel(self._model, self.profile, memory)
+        team = Team(self._threads)
+        memory = make_memory(self._model, self.profile.cache_spec, self.profile.cache_layout, num_blocks, team)
+        return MLXLanguageModel(self._model, self.profile, memory, team)
 
 
 def _step_size(exactness: str, device: str) -> int:

@@ -17,6 +17,7 @@ from semantic.adapters.mlx.cache_probe import holds_plain_attention
 from semantic.adapters.mlx.contiguous_cache import ContiguousMemory
 from semantic.adapters.mlx.paged_attention import PagedAttention
 from semantic.adapters.mlx.paged_cache import PagedMemory
+from semantic.adapters.mlx.team import Team
 from semantic.domain.identifiers import BlockId
 from semantic.domain.value_objects import ModelCacheSpec
 
@@ -60,12 +61,10 @@ def choose_lane(model: nn.Module, spec: ModelCacheSpec, *, layout: str, exactnes
     return Lane("contiguous", ONE_BY_ONE, "; ".join(refusals))
 
 
-def make_memory(
-    model: nn.Module, spec: ModelCacheSpec, layout: str, num_blocks: int, attention_threads: int = 1
-) -> Memory:
+def make_memory(model: nn.Module, spec: ModelCacheSpec, layout: str, num_blocks: int, team: Team) -> Memory:
     """The physical memory of a pool of ``num_blocks``."""
     if layout == "paged":
-        return PagedMemory(spec, num_blocks, PagedAttention(attention_threads))
+        return PagedMemory(spec, num_blocks, PagedAttention(team))
     return ContiguousMemory(lambda: make_prompt_cache(model))
 
 
@@ -74,7 +73,7 @@ def _try_lane(model: nn.Module, spec: ModelCacheSpec, layout: str) -> str | None
     if layout == "paged" and spec.precision.dtype != "float32":
         return f"pages hold float32 and the model computes {spec.precision.dtype}"
     expected = np.concatenate([_own_logits(model, probe) for probe in _PROBES])
-    seam, memory = AttentionSeam(model), make_memory(model, spec, layout, len(_PROBES))
+    seam, memory = AttentionSeam(model), make_memory(model, spec, layout, len(_PROBES), Team(1))
     try:
         actual = _lane_logits(model, memory)
     except Exception as error:  # noqa: BLE001 - whatever the model does with a cache it can't use, the lane is out

@@ -8,23 +8,31 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from semantic.adapters.mlx.attention_seam import AttentionSeam
+from semantic.adapters.mlx.host_linear import HostLinears
+from semantic.adapters.mlx.host_scope import host_operations
+from semantic.adapters.mlx.host_swiglu import HostSwiglu
 from semantic.adapters.mlx.lanes import ONE_BY_ONE, Memory
 from semantic.adapters.mlx.numpy_blas import NumpyBlas
 from semantic.adapters.mlx.sampler import Sampler
+from semantic.adapters.mlx.team import Team
 from semantic.application.ports.model import DecodeRow, ModelProfile
 
 
 class MLXLanguageModel:
     """An mlx_lm model whose arrays were materialised before. Binds the attention seam until :meth:`release`."""
 
-    def __init__(self, model: nn.Module, profile: ModelProfile, memory: Memory) -> None:
+    def __init__(self, model: nn.Module, profile: ModelProfile, memory: Memory, team: Team) -> None:
         self._model = model
         self.profile = profile
         self.memory: Any = memory
-        self._seam = AttentionSeam(model)
-        self._numpy_blas = NumpyBlas()
-        self._sampler = Sampler(on_host=profile.device == "cpu" and profile.batching != ONE_BY_ONE)
+        self._team = team
         self._one_by_one = profile.batching == ONE_BY_ONE
+        self._on_host = profile.device == "cpu" and not self._one_by_one
+        self._sampler = Sampler(on_host=self._on_host)
+        self._numpy_blas = NumpyBlas()
+        self._bound: list[AttentionSeam | HostSwiglu | HostLinears] = [AttentionSeam(model)]
+        if self._on_host:
+            self._bound += [HostSwiglu(model), HostLinears(model, team)]
 
     def prefill(self, cache: Any, token_ids: Sequence[int]) -> None:
         """Run the chunk for its keys and values; the logits stay lazy and are never computed."""
@@ -40,8 +48,10 @@ class MLXLanguageModel:
 
     def release(self) -> None:
         """Give the model's modules back as they were, free all caches, and end this thread's use of MLX."""
-        self._seam.release()
+        for bound in self._bound:
+            bound.release()
         self.memory.clear()
+        self._team.close()
         mx.clear_cache()
         if threading.current_thread() is not threading.main_thread():
             mx.clear_streams()  # a thread that ends with streams open aborts the process
@@ -52,7 +62,7 @@ class MLXLanguageModel:
 
     def _forward(self, token_ids: list[list[int]], caches: list[Any]) -> mx.array:
         tokens = len(token_ids[0])
-        with self._numpy_blas.single_threaded():
+        with self._numpy_blas.single_threaded(), host_operations(self._on_host):
             logits: mx.array = self._model(mx.array(token_ids), cache=self.memory.layer_caches(caches, tokens))
         self.memory.commit(caches, tokens)
         return logits

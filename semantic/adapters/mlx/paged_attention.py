@@ -37,18 +37,14 @@ def reach(table: Sequence[int], tokens: int, block_tokens: int) -> Reach:
 
 
 class PagedAttention:
-    """Computes attention on ``threads`` threads, the calling one included.
+    """Computes attention on a team of threads.
 
     ``keys`` and ``values`` are one layer's arena, ``[kv_heads, tokens, head_dim]``. numpy's BLAS should run on one
     thread meanwhile (:mod:`semantic.adapters.mlx.numpy_blas`), or it fights with MLX's for the cores.
     """
 
-    def __init__(self, threads: int = 1) -> None:
-        self._team = Team(threads)
-
-    def close(self) -> None:
-        """End the helper threads. Closing twice is a no-op."""
-        self._team.close()
+    def __init__(self, team: Team) -> None:
+        self._team = team
 
     def prefill(
         self,

@@ -84,9 +84,8 @@ class PagedMemory:
                 self._arena.give_back(self._slots.pop(block_id))
 
     def clear(self) -> None:
-        """Free every page and end the attention's threads."""
+        """Free every page."""
         self.discard(list(self._slots))
-        self._attention.close()
 
     def layer_caches(self, rows: Sequence[PagedSequenceCache], tokens: int) -> list[LayerCache]:
         """The caches as the model sees them in one forward of ``tokens`` new tokens per row."""
