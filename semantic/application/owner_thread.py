@@ -123,6 +123,7 @@ class OwnerThread:
                 if command is None:
                     return
                 command.run(engine)
+                del command  # it holds its request, which holds the caller's engine
             self._deliver(engine, engine.step())
 
     def _deliver(self, engine: BlockPoolBatchEngine, outputs: list[Output]) -> None:
