@@ -11,6 +11,7 @@ from semantic.application.ports.model_factory import ModelFactory
 from semantic.application.ports.model_source import LoadedModel, ModelSource
 from semantic.application.ports.telemetry import Telemetry
 from semantic.application.ports.tokenizer import Tokenizer
+from semantic.domain.errors import InvalidRequestError
 from semantic.domain.services import BlockPool
 from semantic.domain.value_objects import ModelCacheSpec
 
@@ -37,6 +38,8 @@ class OpenEngine:
         if isinstance(model, LoadedModel):
             return model
         if isinstance(model, tuple):
+            if len(model) != 2:
+                raise InvalidRequestError(f"a tuple must be a (model, tokenizer) pair, this one has {len(model)} items")
             return self._factory.adopt(*model)
         return self._source.load(str(model))
 

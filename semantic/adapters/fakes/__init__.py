@@ -8,6 +8,7 @@
 
 from semantic.adapters.fakes.clock import FakeClock
 from semantic.adapters.fakes.engine import fake_batch_engine, fake_engine
+from semantic.adapters.fakes.loading import FakeModelFactory, FakeModelSource
 from semantic.adapters.fakes.model import FakeModel, fake_next_token
 from semantic.adapters.fakes.telemetry import RecordingTelemetry
 from semantic.adapters.fakes.tokenizer import FakeTokenizer
@@ -15,6 +16,8 @@ from semantic.adapters.fakes.tokenizer import FakeTokenizer
 __all__ = [
     "FakeClock",
     "FakeModel",
+    "FakeModelFactory",
+    "FakeModelSource",
     "FakeTokenizer",
     "RecordingTelemetry",
     "fake_batch_engine",
