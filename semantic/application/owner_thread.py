@@ -1,5 +1,6 @@
 """The one thread that owns the model: everything else talks to it through a queue."""
 
+import atexit
 import contextlib
 import queue
 import threading
@@ -42,6 +43,7 @@ class OwnerThread:
         self._thread = threading.Thread(target=self._run, args=(build, started), name="semantic-engine", daemon=True)
         self._thread.start()
         self.engine = started.result()
+        atexit.register(self.close)  # a process that ends while another thread still uses MLX aborts
 
     # -- from any thread -------------------------------------------------------------------------
 
@@ -115,6 +117,8 @@ class OwnerThread:
             self._deliver(engine, engine.close())
         except BaseException as error:  # noqa: BLE001 - every waiting caller must hear of it
             self._go_down(engine, error)
+        finally:
+            atexit.unregister(self.close)
 
     def _serve(self, engine: BlockPoolBatchEngine) -> None:
         while True:
