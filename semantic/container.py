@@ -53,7 +53,7 @@ def _prepare_runtime(settings: Settings, telemetry: Telemetry) -> Callable[[], A
     return prepare
 
 
-def _model_source(settings: Settings, prepare: Callable[[], Any]) -> "ModelCatalogue":
+def _model_source(settings: Settings, prepare: Callable[[], Any], telemetry: Telemetry) -> "ModelCatalogue":
     from semantic.adapters.model_sources.catalogue import ModelCatalogue
     from semantic.adapters.model_sources.folder import FolderSource
     from semantic.adapters.model_sources.gguf_source import GgufSource
@@ -61,7 +61,12 @@ def _model_source(settings: Settings, prepare: Callable[[], Any]) -> "ModelCatal
     from semantic.adapters.model_sources.wheel import WheelSource
 
     return ModelCatalogue(
-        [WheelSource(prepare, settings.model_cache), GgufSource(prepare), FolderSource(prepare), HubSource(prepare)]
+        [
+            WheelSource(prepare, settings.model_cache, telemetry),
+            GgufSource(prepare),
+            FolderSource(prepare),
+            HubSource(prepare),
+        ]
     )
 
 
@@ -98,7 +103,7 @@ class Container(containers.DeclarativeContainer):
     telemetry: providers.Provider[Telemetry] = providers.Singleton(_telemetry, settings)
     prepare_runtime = providers.Singleton(_prepare_runtime, settings, telemetry)
     memory_probe = providers.Singleton(_memory_probe, prepare_runtime)
-    model_source = providers.Singleton(_model_source, settings, prepare_runtime)
+    model_source = providers.Singleton(_model_source, settings, prepare_runtime, telemetry)
     model_factory = providers.Singleton(_model_factory, settings, prepare_runtime, telemetry)
     make_tokenizer = providers.Object(_make_tokenizer)
     opener = providers.Factory(

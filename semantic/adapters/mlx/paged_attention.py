@@ -20,6 +20,9 @@ _ROWS_PER_TILE = 128
 _TOKENS_PER_THREAD = 512
 """One row's attention is handed to a second thread from twice this many tokens on."""
 
+_SHORT = 1024
+"""Rows that see no more than this share one softmax, which saves calls and costs a little padding."""
+
 Reach = tuple[slice, ...]
 """The positions that a decode row sees, as ranges of an arena's tokens; one range where its blocks are neighbours."""
 
@@ -81,13 +84,22 @@ class PagedAttention:
 
         self._team.run(work)
 
-    def decode(self, query: Array, keys: Array, values: Array, seen: Reach, scale: float, output: Array) -> None:
-        """Attention of one row ``[heads, head_dim]`` on all that it has ``seen``, into ``[heads, value_dim]``."""
-        heads, head_dim = query.shape
+    def decode(
+        self, queries: Array, keys: Array, values: Array, seen: Sequence[Reach], scale: float, output: Array
+    ) -> None:
+        """Attention of the rows of ``[batch, heads, head_dim]`` on what each has ``seen``, into ``[batch, heads, dim]``."""
+        batch, heads, head_dim = queries.shape
         kv_heads = keys.shape[0]
-        rows = np.multiply(query, np.float32(scale)).reshape(kv_heads, heads // kv_heads, head_dim)
-        mixed = output.reshape(kv_heads, heads // kv_heads, -1)
-        tokens = sum(span.stop - span.start for span in seen)
+        rows = np.multiply(queries, np.float32(scale)).reshape(batch, kv_heads, heads // kv_heads, head_dim)
+        mixed = output.reshape(batch, kv_heads, heads // kv_heads, -1)
+        short = [i for i, ranges in enumerate(seen) if len(ranges) == 1 and _tokens(ranges) <= _SHORT]
+        if len(short) > 1:
+            _attend_short_rows([(rows[i], seen[i][0], mixed[i]) for i in short], keys, values)
+        for i in range(batch) if len(short) < 2 else sorted(set(range(batch)) - set(short)):
+            self._decode_row(rows[i], keys, values, seen[i], mixed[i])
+
+    def _decode_row(self, rows: Array, keys: Array, values: Array, seen: Reach, mixed: Array) -> None:
+        tokens = _tokens(seen)
         if self._team.size == 1 or tokens < 2 * _TOKENS_PER_THREAD:
             parts = [_attend_row(rows, keys[:, span], values[:, span]) for span in seen]
         else:
@@ -159,6 +171,23 @@ def _attend_row(rows: Array, keys: Array, values: Array) -> _Part:
     np.subtract(scores, peak, out=scores)
     np.exp(scores, out=scores)
     return _Part(peak, np.add.reduce(scores, axis=2, keepdims=True), scores @ values)
+
+
+def _attend_short_rows(rows: Sequence[tuple[Array, slice, Array]], keys: Array, values: Array) -> None:
+    """Rows with what they see and where their result goes; one softmax for all, the shorter ones padded with -inf."""
+    longest = max(span.stop - span.start for _, span, _ in rows)
+    scores = np.full((len(rows), *rows[0][0].shape[:2], longest), -np.inf, np.float32)
+    for own, (row, span, _) in zip(scores, rows, strict=True):
+        np.matmul(row, keys[:, span].transpose(0, 2, 1), out=own[:, :, : span.stop - span.start])
+    np.subtract(scores, np.maximum.reduce(scores, axis=3, keepdims=True), out=scores)
+    np.exp(scores, out=scores)
+    np.divide(scores, np.add.reduce(scores, axis=3, keepdims=True), out=scores)
+    for own, (_, span, mixed) in zip(scores, rows, strict=True):
+        np.matmul(own[:, :, : span.stop - span.start], values[:, span], out=mixed)
+
+
+def _tokens(seen: Reach) -> int:
+    return sum(span.stop - span.start for span in seen)
 
 
 def _split(seen: Reach, most: int) -> list[slice]:

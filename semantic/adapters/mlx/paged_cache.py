@@ -157,13 +157,13 @@ class PagedLayer(LayerCache):
         self._forward.write(self._values, np.array(values, copy=False))
         new = np.array(queries, copy=False)
         output = np.empty((*new.shape[:3], self._values.shape[-1]), np.float32)
-        for i, row in enumerate(self._forward.rows):
-            self._attend_row(i, row, new[i], how["scale"], output[i])
+        self._attend_rows(new, how["scale"], output)
         return mx.array(output)
 
-    def _attend_row(self, i: int, row: PagedSequenceCache, queries: Array, scale: float, output: Array) -> None:
-        attention, arena = self._forward.attention, (self._keys, self._values)
-        if queries.shape[1] == 1:
-            attention.decode(queries[:, 0], *arena, self._forward.seen[i], scale, output[:, 0])
-        else:
-            attention.prefill(queries, *arena, row.table, row.block_tokens, row.num_tokens, scale, output)
+    def _attend_rows(self, queries: Array, scale: float, output: Array) -> None:
+        forward, arena = self._forward, (self._keys, self._values)
+        if queries.shape[2] == 1:
+            forward.attention.decode(queries[:, :, 0], *arena, forward.seen, scale, output[:, :, 0])
+            return
+        for i, row in enumerate(forward.rows):
+            forward.attention.prefill(queries[i], *arena, row.table, row.block_tokens, row.num_tokens, scale, output[i])
