@@ -87,7 +87,7 @@ class PagedAttention:
     def decode(
         self, queries: Array, keys: Array, values: Array, seen: Sequence[Reach], scale: float, output: Array
     ) -> None:
-        """Attention of the rows of ``[batch, heads, head_dim]`` on what each has ``seen``, into ``[batch, heads, dim]``."""
+        """Attention of rows ``[batch, heads, head_dim]`` on what each has ``seen``, into ``[batch, heads, dim]``."""
         batch, heads, head_dim = queries.shape
         kv_heads = keys.shape[0]
         rows = np.multiply(queries, np.float32(scale)).reshape(batch, kv_heads, heads // kv_heads, head_dim)
