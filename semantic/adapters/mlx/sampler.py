@@ -26,7 +26,8 @@ class Sampler:
     def choose(self, logits: mx.array, rows: Sequence[DecodeRow]) -> list[int]:
         """The next token of each row of ``logits`` ``[batch, vocabulary]``."""
         if all(row.sampling.is_greedy for row in rows):
-            return _greedy_on_host(logits) if self._on_host else _greedy(logits)
+            on_host = self._on_host and logits.dtype == mx.float32  # in half precision, ties are MLX's rounding
+            return _greedy_on_host(logits) if on_host else _greedy(logits)
         mx.eval(logits)
         return [
             (_greedy(logits[i : i + 1]) if row.sampling.is_greedy else self._draw(logits[i : i + 1], row))[0]
