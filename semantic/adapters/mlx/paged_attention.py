@@ -7,7 +7,7 @@ score tile stays in the L2 cache. ADR 0003 has the measurements.
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -101,14 +101,15 @@ class PagedAttention:
     def _decode_row(self, rows: Array, keys: Array, values: Array, seen: Reach, mixed: Array) -> None:
         tokens = _tokens(seen)
         if self._team.size == 1 or tokens < 2 * _TOKENS_PER_THREAD:
-            parts = [_attend_row(rows, keys[:, span], values[:, span]) for span in seen]
+            parts: list[Any] = [_attend_row(rows, keys[:, span], values[:, span]) for span in seen]
         else:
-            parts = []
-            spans = iter(_split(seen, -(-tokens // self._team.size)))
+            spans = _split(seen, -(-tokens // self._team.size))
+            parts = [None] * len(spans)  # in their order, whichever thread is first: sums depend on it
+            numbered = iter(enumerate(spans))
 
             def work() -> None:
-                for span in spans:
-                    parts.append(_attend_row(rows, keys[:, span], values[:, span]))
+                for i, span in numbered:
+                    parts[i] = _attend_row(rows, keys[:, span], values[:, span])
 
             self._team.run(work)
         _join(parts, mixed)
