@@ -1,5 +1,7 @@
 """Attention over pages against softmax(q k^T) v in float64, wherever the pages lie."""
 
+import itertools
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -131,19 +133,26 @@ def test_scores_far_apart_neither_overflow_nor_vanish(attention: PagedAttention)
     assert chunk.ravel().tolist() == [0.0, 1.0, 1.0]
 
 
-def test_the_same_row_gives_the_same_bits_whichever_thread_was_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_row_gives_the_same_bits_whichever_thread_is_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paged_attention, "_TOKENS_PER_THREAD", 4)
     rng = np.random.default_rng(0)
     held = pages(rng, 2, (8, 8), 4, [200])
     queries, seen = rng.normal(size=(1, 4, 8)).astype(np.float32), [reach(held.tables[0], 200, 4)]
-    team = Team(3)
-    seen_bits = set()
-    for _ in range(100):
+    team = Team(2)
+    attend_row, bits = paged_attention._attend_row, set()
+    for slow in range(6):
+        calls = itertools.count()
+
+        def delayed(*arguments: Any, calls: Any = calls, slow: int = slow) -> Any:
+            time.sleep(0.01 if next(calls) == slow else 0)
+            return attend_row(*arguments)
+
+        monkeypatch.setattr(paged_attention, "_attend_row", delayed)
         output = np.empty((1, 4, 8), np.float32)
         PagedAttention(team).decode(queries, held.keys, held.values, seen, 0.35, output)
-        seen_bits.add(output.tobytes())
+        bits.add(output.tobytes())
     team.close()
-    assert len(seen_bits) == 1
+    assert len(bits) == 1
 
 
 def test_what_a_thread_of_the_team_raises_reaches_the_caller_and_the_team_goes_on() -> None:
