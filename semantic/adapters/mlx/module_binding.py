@@ -20,8 +20,9 @@ _bound: dict[tuple[str, str], tuple[Function, int]] = {}  # (module, name) -> (o
 
 def modules_with(model: nn.Module, name: str) -> list[ModuleType]:
     """The Python modules of the model's layers that hold a binding of ``name``."""
-    modules = {type(part).__module__ for part in model.modules()}
-    return [sys.modules[module] for module in sorted(modules) if hasattr(sys.modules[module], name)]
+    names = sorted({type(part).__module__ for part in model.modules()})
+    loaded = [sys.modules[module] for module in names if module in sys.modules]  # a model's own file is not there
+    return [module for module in loaded if hasattr(module, name)]
 
 
 class ModuleBinding:
