@@ -58,9 +58,9 @@ def open(
 
     ``memory``: budget for KV blocks (``"1GB"`` is 10^9 bytes, ``"1GiB"`` 2^30); a quarter of the machine's by default.
     ``exactness``: ``"token"`` (mlx_lm's tokens, fast) or ``"bit"`` (mlx_lm's operations and shapes).
-    ``cache_layout``: ``"auto"``, ``"paged"`` or ``"contiguous"``. Other keywords are fields of
-    :class:`semantic.settings.Settings`. What is not given comes from the environment (``SEMANTIC_...``), then from
-    ``semantic.toml``. Raises a :class:`SemanticError` that says what to do.
+    ``cache_layout``: ``"auto"``, ``"paged"`` or ``"contiguous"``. ``store`` is not used yet, and a warning says so.
+    Other keywords are fields of :class:`semantic.settings.Settings`. What is not given comes from the environment
+    (``SEMANTIC_...``), then from ``semantic.toml``. Raises a :class:`SemanticError` that says what to do.
     """
     from semantic.container import make_container, open_engine
 

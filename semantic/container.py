@@ -192,4 +192,6 @@ def _container(settings: Settings) -> Container:
 def open_engine(container: Container, model: Any = None) -> Engine:
     """Open an engine with what the container provides; ``model=None`` takes the settings' one."""
     settings = container.settings()
+    if settings.store is not None:
+        container.telemetry().warning("engine.store.unused", store=str(settings.store), reason="not built yet")
     return container.opener().open(settings.model if model is None else model, engine_options(settings))

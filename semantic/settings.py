@@ -30,8 +30,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SEMANTIC_", frozen=True, extra="forbid", protected_namespaces=())
 
     model: str = Field("smollm2-135m", description="name, folder, .gguf file or hub id of the model")
-    memory: str | None = Field(None, description="bound on bytes for caches, as 1GB or 1GiB")
-    store: Path | None = Field(None, description="folder in which caches are kept on disk")
+    memory: str | None = Field(None, description="budget of KV blocks, as 1GB or 1GiB")
+    store: Path | None = Field(None, description="folder for caches on disk; not used yet")
     max_num_seqs: int = Field(16, ge=1, description="sequences that decode together")
     prefill_step_size: int | None = Field(None, ge=1, description="prompt tokens per prefill chunk")
     exactness: Literal["token", "bit"] = Field("token", description="which lane of identity with mlx_lm")

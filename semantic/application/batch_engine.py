@@ -166,9 +166,9 @@ class BlockPoolBatchEngine:
     # -- the step --------------------------------------------------------------------------------
 
     def step(self) -> list[Output]:
-        """Schedule, run at most one prefill chunk and one decode forward, commit. Returns what came of it.
+        """Schedule, prefill at most one chunk's worth of tokens, decode every running row once, commit.
 
-        A forward that fails ends the requests that took part in it; the others go on.
+        Returns what came of it. A forward that fails ends the requests that took part in it; the others go on.
         """
         self._counts["steps"] += 1
         self._admit()

@@ -105,7 +105,8 @@ class LanguageModel(Protocol):
     def decode(self, rows: Sequence[DecodeRow]) -> list[int]:
         """Append each row's token to its cache and return each row's next token id, in row order.
 
-        Rows may have any lengths. The result of a row does not depend on the other rows.
+        Rows may have any lengths. What a row gets does not depend on the other rows' content, seeds or lengths; how
+        many there are may move the last bits of its logits, as far as the exactness lane allows (ADR 0004).
         """
 
     def release(self) -> None:
