@@ -23,8 +23,8 @@ class FakeTokenizer:
         """``<role>content`` for each message, then ``<assistant>``."""
         try:
             rendered = "".join(f"<{message['role']}>{message['content']}" for message in messages)
-        except KeyError as error:
-            raise ChatTemplateError(f"a chat message has no {error}") from error
+        except (KeyError, TypeError) as error:
+            raise ChatTemplateError(f"a chat message is a mapping with role and content: {error!r}") from error
         return self.encode(rendered + "<assistant>")
 
     def decode(self, token_ids: Sequence[int]) -> str:

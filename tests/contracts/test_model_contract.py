@@ -1,0 +1,167 @@
+"""What every language model does: the fake, and MLX over pages, over mlx_lm's own caches, and one row at a time."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+from attrs import define, field
+
+from semantic.adapters.fakes import FakeModel
+from semantic.application.engine_options import EngineOptions
+from semantic.application.ports.model import DecodeRow, LanguageModel, SequenceCache
+from semantic.domain.identifiers import BlockId
+from semantic.domain.value_objects import SamplingParams
+
+PROMPTS = ([3, 1, 4, 1, 5], [9, 2], [6], [5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4, 6])
+
+LANES = {
+    "paged": {"cache_layout": "paged"},
+    "contiguous": {"cache_layout": "contiguous"},
+    "one by one": {"exactness": "bit"},
+}
+
+
+def mlx_model(lane: str, model: Any) -> LanguageModel:
+    from semantic.container import make_container
+
+    factory = make_container(quiet=True).model_factory()
+    options = EngineOptions(memory_bytes=1, **LANES[lane])  # type: ignore[arg-type]
+    return factory.prepare(factory.adopt(model, None), options).build(num_blocks=128)
+
+
+@define
+class Sequences:
+    """Sequences on one model, each with blocks of its own."""
+
+    model: LanguageModel
+    caches: list[SequenceCache] = field(factory=list)
+
+    def open(self, prompt: Sequence[int], chunk: int = 100) -> SequenceCache:
+        """A sequence whose prompt is prefilled but for its last token."""
+        cache = self.model.memory.open()
+        self.caches.append(cache)
+        self.model.memory.attach(cache, _blocks_of(len(self.caches)))
+        for start in range(0, len(prompt) - 1, chunk):
+            self.model.prefill(cache, prompt[:-1][start : start + chunk])
+        return cache
+
+    def run(
+        self, prompts: Sequence[Sequence[int]], steps: int = 5, chunk: int = 100, **sampling: Any
+    ) -> list[list[int]]:
+        """What each prompt draws in ``steps`` decode steps, all in one batch; row ``i`` has seed ``prompt[0]``."""
+        caches = [self.open(prompt, chunk) for prompt in prompts]
+        drawn: list[list[int]] = [[] for _ in prompts]
+        for index in range(steps):
+            rows = [
+                row(cache, [*prompt, *tokens][-1], seed=prompt[0], index=index, **sampling)
+                for cache, prompt, tokens in zip(caches, prompts, drawn, strict=True)
+            ]
+            for tokens, token in zip(drawn, self.model.decode(rows), strict=True):
+                tokens.append(token)
+        return drawn
+
+    def close(self) -> None:
+        """Close all caches and discard their blocks."""
+        for number, cache in enumerate(self.caches, start=1):
+            self.model.memory.close(cache)
+            self.model.memory.discard(_blocks_of(number))
+        self.caches.clear()
+
+
+def _blocks_of(number: int) -> list[BlockId]:
+    return [BlockId(2 * number), BlockId(2 * number + 1)]
+
+
+def row(cache: SequenceCache, token_id: int, *, seed: int = 0, index: int = 0, **sampling: Any) -> DecodeRow:
+    return DecodeRow(cache, token_id, SamplingParams(**sampling), seed, index)
+
+
+@pytest.fixture(scope="module", params=["fake", *(pytest.param(lane, marks=pytest.mark.mlx) for lane in LANES)])
+def model(request: pytest.FixtureRequest, tiny_llama: Callable[..., Any]) -> Iterator[LanguageModel]:
+    made = FakeModel() if request.param == "fake" else mlx_model(request.param, tiny_llama())
+    yield made
+    made.release()
+
+
+@pytest.fixture
+def sequences(model: LanguageModel) -> Iterator[Sequences]:
+    made = Sequences(model)
+    yield made
+    made.close()
+
+
+def test_the_profile_has_what_the_engine_asks(model: LanguageModel) -> None:
+    profile = model.profile
+    assert profile.vocab_size > 0
+    assert profile.prefill_step_size > 0
+    assert profile.context_length is None or profile.context_length > 0
+    assert profile.cache_spec.bytes_per_block > 0
+    assert profile.batching in ("ragged", "one by one")
+    assert profile.cache_layout == model.memory.layout
+
+
+def test_rows_of_any_lengths_in_one_batch_draw_what_each_draws_alone(sequences: Sequences) -> None:
+    alone = [sequences.run([prompt])[0] for prompt in PROMPTS]
+    assert sequences.run(PROMPTS) == alone
+    assert len({tuple(tokens) for tokens in alone}) == len(PROMPTS)
+
+
+def test_the_order_of_rows_does_not_matter(sequences: Sequences) -> None:
+    assert sequences.run(PROMPTS[::-1]) == sequences.run(PROMPTS)[::-1]
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 5])
+def test_a_prompt_in_chunks_is_the_prompt_in_one(sequences: Sequences, chunk: int) -> None:
+    assert sequences.run(PROMPTS, chunk=chunk) == sequences.run(PROMPTS)
+
+
+def test_a_token_that_decode_fed_counts_as_one_that_prefill_fed(sequences: Sequences) -> None:
+    prompt = list(PROMPTS[3])
+    (drawn,) = sequences.run([prompt], steps=4)
+    assert sequences.run([prompt + drawn[:2]], steps=2) == [drawn[2:]]
+
+
+def test_the_cache_counts_its_tokens(sequences: Sequences) -> None:
+    cache = sequences.open([1, 2, 3, 4])
+    assert cache.num_tokens == 3
+    sequences.model.decode([row(cache, 4)])
+    assert cache.num_tokens == 4
+
+
+def test_a_row_may_join_and_another_may_leave_between_steps(sequences: Sequences) -> None:
+    expected = sequences.run(PROMPTS[:2], steps=3)
+    first = sequences.open(PROMPTS[0])
+    (a,) = sequences.model.decode([row(first, PROMPTS[0][-1])])
+    second = sequences.open(PROMPTS[1])
+    b, c = sequences.model.decode([row(first, a), row(second, PROMPTS[1][-1])])
+    sequences.model.memory.close(first)
+    (d,) = sequences.model.decode([row(second, c)])
+    assert [[a, b], [c, d]] == [expected[0][:2], expected[1][:2]]
+
+
+def test_a_sampled_row_depends_on_its_seed_and_index_and_on_no_other_row(sequences: Sequences) -> None:
+    alone = [sequences.run([prompt], temp=1.0)[0] for prompt in PROMPTS]
+    assert sequences.run(PROMPTS, temp=1.0) == alone
+    assert sequences.run(PROMPTS[::-1], temp=1.0) == alone[::-1]
+    draws = set()
+    for seed in range(20):
+        cache = sequences.open(PROMPTS[0])
+        draws.update(sequences.model.decode([row(cache, PROMPTS[0][-1], seed=seed, temp=1.0)]))
+    assert len(draws) > 1
+
+
+def test_when_all_caches_are_closed_and_their_blocks_discarded_no_bytes_are_held(model: LanguageModel) -> None:
+    some = Sequences(model)
+    some.run(PROMPTS)
+    assert model.memory.nbytes > 0
+    some.close()
+    assert model.memory.nbytes == 0
+
+
+@pytest.mark.parametrize("lane", ["fake", *(pytest.param(lane, marks=pytest.mark.mlx) for lane in LANES)])
+def test_releasing_twice_is_a_no_op(lane: str, tiny_llama: Callable[..., Any]) -> None:
+    model = FakeModel() if lane == "fake" else mlx_model(lane, tiny_llama())
+    Sequences(model).run(PROMPTS)
+    model.release()
+    model.release()
+    assert model.memory.nbytes == 0
