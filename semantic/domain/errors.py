@@ -123,6 +123,17 @@ class PositionNotMappedError(SemanticError, IndexError):
         self.position, self.capacity_tokens = position, capacity_tokens
 
 
+class MemoryUnavailableError(SemanticError, MemoryError):
+    """The system refuses the memory that the budget asks for. Open the engine with less."""
+
+    def __init__(self, requested_bytes: int) -> None:
+        super().__init__(
+            f"the system refuses {requested_bytes:,} bytes of address space for KV blocks; "
+            "open the engine with less memory"
+        )
+        self.requested_bytes = requested_bytes
+
+
 class InvalidTransitionError(SemanticError):
     """The sequence's lifecycle does not allow this step from its present state. Nothing was changed."""
 

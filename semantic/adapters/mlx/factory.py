@@ -71,10 +71,14 @@ class PreparedMLXModel:
     _threads: int
 
     def build(self, num_blocks: int) -> MLXLanguageModel:
-        """Make the pool's physical memory and bind the seam."""
+        """Make the pool's physical memory and bind the seam. Nothing stays behind if the memory is refused."""
         team = Team(self._threads)
-        memory = make_memory(self._model, self.profile.cache_spec, self.profile.cache_layout, num_blocks, team)
-        return MLXLanguageModel(self._model, self.profile, memory, team)
+        try:
+            memory = make_memory(self._model, self.profile.cache_spec, self.profile.cache_layout, num_blocks, team)
+            return MLXLanguageModel(self._model, self.profile, memory, team)
+        except BaseException:
+            team.close()
+            raise
 
 
 def _step_size(exactness: str, device: str) -> int:

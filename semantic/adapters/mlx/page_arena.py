@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from semantic.domain.errors import MemoryUnavailableError
 from semantic.domain.value_objects import ModelCacheSpec
 
 Array = npt.NDArray[np.float32]
@@ -20,13 +21,15 @@ _ITEM = np.dtype(np.float32).itemsize
 
 
 class PageArena:
-    """Room for ``slots`` blocks of ``spec``. ``keys[layer]`` and ``values[layer]`` are views of one mapping."""
+    """Room for ``slots`` blocks of ``spec``. ``keys[layer]`` and ``values[layer]`` are views of one mapping.
+
+    Raises :class:`MemoryUnavailableError` if the system refuses to reserve it.
+    """
 
     def __init__(self, spec: ModelCacheSpec, slots: int) -> None:
         self._block_tokens, self._slots = spec.block_tokens, slots
         self.slot_bytes = spec.bytes_per_block
-        # Private: of a shared mapping, MADV_DONTNEED would free the page table entries and keep the memory.
-        self._memory = mmap.mmap(-1, slots * spec.bytes_per_block, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._memory = _reserve(slots * spec.bytes_per_block)
         self._pieces: list[tuple[int, int]] = []  # (offset of slot 0, bytes per slot), a piece for each head
         self._free: list[int] = []  # slots that were used before, a heap: low ones first keep tables in one piece
         self._untouched = 0  # slots from here on were never taken
@@ -69,3 +72,11 @@ class PageArena:
             stop = (offset + (slot + 1) * size) // mmap.PAGESIZE * mmap.PAGESIZE
             if stop > start:
                 yield start, stop - start
+
+
+def _reserve(size: int) -> mmap.mmap:
+    """Private memory: of a shared mapping, MADV_DONTNEED would free the page table entries and keep the memory."""
+    try:
+        return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except (OSError, OverflowError) as error:
+        raise MemoryUnavailableError(size) from error

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from semantic.adapters.mlx.page_arena import PageArena
+from semantic.domain.errors import MemoryUnavailableError
 from semantic.domain.value_objects import LayerSpec, ModelCacheSpec
 
 SPEC = ModelCacheSpec.uniform(num_layers=2, kv_heads=3, head_dim=64, value_head_dim=32, dtype="float32")
@@ -100,3 +101,8 @@ def test_taking_more_slots_than_there_are_is_our_own_mistake() -> None:
     arena.take()
     with pytest.raises(AssertionError, match="1 slots are all taken"):
         arena.take()
+
+
+def test_memory_that_the_system_refuses_is_a_named_error() -> None:
+    with pytest.raises(MemoryUnavailableError, match="589,824,000,000,000,000 bytes"):
+        PageArena(SPEC, slots=10**12)
