@@ -17,6 +17,7 @@ class Team:
         self.size = max(1, size)
         self._tasks: SimpleQueue[Work | None] = SimpleQueue()
         self._results: SimpleQueue[Exception | None] = SimpleQueue()
+        self._one_at_a_time = threading.Lock()  # two engines on one model share the team of its projections
         self._helpers = [
             threading.Thread(target=self._help, name=f"semantic-attention-{i}", daemon=True)
             for i in range(self.size - 1)
@@ -29,24 +30,25 @@ class Team:
 
         Raises what ``work`` raised, after all have ended.
         """
-        for _ in self._helpers:
-            self._tasks.put(work)
-        errors: list[Exception | None] = []
-        try:
-            work()
-        finally:
-            errors = [self._results.get() for _ in self._helpers]
+        with self._one_at_a_time:
+            for _ in self._helpers:
+                self._tasks.put(work)
+            try:
+                work()
+            finally:
+                errors = [self._results.get() for _ in self._helpers]
         for error in errors:
             if error is not None:
                 raise error
 
     def close(self) -> None:
         """End the threads. Closing twice is a no-op; a closed team is the calling thread alone."""
-        for _ in self._helpers:
-            self._tasks.put(None)
-        for helper in self._helpers:
-            helper.join()
-        self._helpers, self.size = [], 1
+        with self._one_at_a_time:
+            for _ in self._helpers:
+                self._tasks.put(None)
+            for helper in self._helpers:
+                helper.join()
+            self._helpers, self.size = [], 1
 
     def _help(self) -> None:
         while (work := self._tasks.get()) is not None:
