@@ -95,11 +95,11 @@ def _vocab_size(model: nn.Module) -> int:
 
 
 def _context_length(model: nn.Module) -> int | None:
-    """``max_position_embeddings`` of the model's arguments, wherever a wrapper keeps them."""
+    """``max_position_embeddings`` of the model's arguments (GPT-2's ``n_positions``), wherever a wrapper keeps them."""
     args = getattr(model, "args", None)
     for config in (args, getattr(args, "text_config", None)):
-        value = config.get("max_position_embeddings") if isinstance(config, dict) else None
-        value = value or getattr(config, "max_position_embeddings", None)
-        if isinstance(value, int) and value > 0:
-            return value
+        for name in ("max_position_embeddings", "n_positions"):
+            value = config.get(name) if isinstance(config, dict) else getattr(config, name, None)
+            if isinstance(value, int) and value > 0:
+                return value
     return None
