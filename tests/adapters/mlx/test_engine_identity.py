@@ -16,6 +16,7 @@ from mlx_lm.generate import generate_step
 
 import semantic
 from semantic.adapters.mlx.sampler import Sampler
+from semantic.domain.errors import PromptTooLongError
 
 pytestmark = pytest.mark.mlx
 
@@ -297,6 +298,14 @@ def test_large_projections_that_run_on_the_host_give_the_same_tokens_and_are_giv
         assert reference(model).is_bit_equal(expected)
     assert [type(module) for module in model.modules()] == classes
     assert reference(model).is_bit_equal(expected)
+
+
+def test_a_table_of_learned_positions_bounds_the_context() -> None:
+    with (
+        semantic.open((build(ARCHITECTURES["gpt2"]), None), memory="64MB") as engine,
+        pytest.raises(PromptTooLongError, match="context holds 256"),
+    ):
+        engine.generate(prompt(256))
 
 
 def test_two_engines_on_one_model_may_be_open_in_turn_and_at_once() -> None:

@@ -153,24 +153,3 @@ def test_the_same_row_gives_the_same_bits_whichever_thread_is_first(monkeypatch:
         bits.add(output.tobytes())
     team.close()
     assert len(bits) == 1
-
-
-def test_what_a_thread_of_the_team_raises_reaches_the_caller_and_the_team_goes_on() -> None:
-    team = Team(2)
-    tasks = iter(range(8))
-
-    def work() -> None:
-        for task in tasks:
-            if task == 3:
-                raise ZeroDivisionError("task 3")
-
-    with pytest.raises(ZeroDivisionError, match="task 3"):
-        team.run(work)
-    done: list[int] = []
-    more = iter(range(5))
-    team.run(lambda: done.extend(more))
-    assert sorted(done) == [0, 1, 2, 3, 4]
-    team.close()
-    team.close()
-    team.run(lambda: done.append(9))
-    assert done[-1] == 9
