@@ -84,7 +84,11 @@ class Engine:
         return request
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """The token ids of a prompt: a str as ``mlx_lm.generate`` encodes it, messages through the chat template."""
+        """The token ids of a prompt: a str as ``mlx_lm.generate`` encodes it, messages through the chat template.
+
+        Arrays of ids are taken as their ``tolist()``.
+        """
+        prompt = prompt.tolist() if hasattr(prompt, "tolist") else prompt
         if isinstance(prompt, (bytes, bytearray)) or not isinstance(prompt, Sequence):
             raise InvalidRequestError(f"{_PROMPT_KINDS}; got {type(prompt).__name__}")
         if len(prompt) == 0:

@@ -85,9 +85,9 @@ class OwnerThread:
             self._thread.join()
 
     def refuse_if_over(self) -> None:
-        """Raise what everyone gets after the end."""
+        """Raise what everyone gets after the end: each their own, since a traceback grows with every raise."""
         if self._refusal is not None:
-            raise self._refusal
+            raise type(self._refusal)(*self._refusal.args) from self._refusal.__cause__
 
     def _post(self, command: _Command) -> None:
         with self._lock:

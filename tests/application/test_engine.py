@@ -4,6 +4,7 @@ import gc
 import signal
 import threading
 import time
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -358,3 +359,8 @@ def test_after_any_refusal_the_engine_goes_on_serving(engine: Engine) -> None:
         with pytest.raises(InvalidRequestError):
             engine.generate(prompt, **sampling)  # type: ignore[arg-type]
     assert engine.generate("abc", max_tokens=5).token_ids == before
+
+
+def test_arrays_of_token_ids_are_prompts_too() -> None:
+    with fake_engine() as engine:
+        assert engine.encode(array("I", [1, 2, 3])) == [1, 2, 3]

@@ -25,18 +25,18 @@ class Sampler:
 
     def choose(self, logits: mx.array, rows: Sequence[DecodeRow]) -> list[int]:
         """The next token of each row of ``logits`` ``[batch, vocabulary]``."""
-        if all(row.sampling.is_greedy for row in rows):
-            on_host = self._on_host and logits.dtype == mx.float32  # in half precision, ties are MLX's rounding
-            return _greedy_on_host(logits) if on_host else _greedy(logits)
+        on_host = self._on_host and logits.dtype == mx.float32  # in half precision, ties are MLX's rounding
         mx.eval(logits)
-        return [
-            (_greedy(logits[i : i + 1]) if row.sampling.is_greedy else self._draw(logits[i : i + 1], row))[0]
-            for i, row in enumerate(rows)
-        ]
+        tokens = _greedy_on_host(logits) if on_host else _greedy(logits)
+        for i, row in enumerate(rows):
+            if not row.sampling.is_greedy:
+                tokens[i] = self._draw(logits[i : i + 1], row)
+        return tokens
 
-    def _draw(self, logits: mx.array, row: DecodeRow) -> list[int]:
+    def _draw(self, logits: mx.array, row: DecodeRow) -> int:
         kept = _filter(_logprobs(logits), row.sampling)
-        return _ids(mx.random.categorical(kept * (1.0 / row.sampling.temp), key=self._key(row)))
+        [token] = mx.random.categorical(kept * (1.0 / row.sampling.temp), key=self._key(row))
+        return int(token)
 
     def _key(self, row: DecodeRow) -> mx.array:
         """The ``index``-th key that the seed's chain splits off."""
@@ -53,7 +53,7 @@ class Sampler:
 
 
 def _greedy(logits: mx.array) -> list[int]:
-    return _ids(mx.argmax(_logprobs(logits), axis=-1))
+    return [int(token) for token in mx.argmax(_logprobs(logits), axis=-1)]
 
 
 def _greedy_on_host(logits: mx.array) -> list[int]:
@@ -66,10 +66,6 @@ def _greedy_on_host(logits: mx.array) -> list[int]:
 
 def _logprobs(logits: mx.array) -> mx.array:
     return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
-
-
-def _ids(tokens: mx.array) -> list[int]:
-    return [int(token) for token in tokens]
 
 
 def _filter(logprobs: mx.array, sampling: SamplingParams) -> mx.array:

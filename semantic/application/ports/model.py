@@ -75,7 +75,7 @@ class CacheMemory(Protocol):
     def attach(self, cache: SequenceCache, block_ids: Sequence[BlockId]) -> None:
         """Append blocks to the cache's table, so that it can hold ``block_tokens`` more tokens for each.
 
-        An id that is attached to this cache already, or unknown after :meth:`discard`, gets fresh memory.
+        An id never attached, or discarded since, gets fresh memory; one that is attached elsewhere is shared.
         """
 
     def close(self, cache: SequenceCache) -> None:

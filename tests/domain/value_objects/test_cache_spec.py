@@ -23,9 +23,7 @@ ONE_LAYER: dict[str, Any] = {"num_layers": 1, "kv_heads": 8, "head_dim": 256}
         ({"dtype": "float32", "kv_bits": 4}, 655_360),
     ],
 )
-def test_a_block_of_one_layer_costs_elements_scales_and_biases(
-    precision: dict[str, Any], num_bytes: int
-) -> None:
+def test_a_block_of_one_layer_costs_elements_scales_and_biases(precision: dict[str, Any], num_bytes: int) -> None:
     assert ModelCacheSpec.uniform(**ONE_LAYER, **precision).bytes_per_block == num_bytes
 
 
