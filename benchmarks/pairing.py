@@ -22,8 +22,9 @@ class Ratio:
 
     def line(self) -> str:
         """One row for people."""
-        spread = f"{self.median:6.2f}  ({self.low:.2f} to {self.high:.2f})"
-        return f"{self.name:<44} {spread:<24} {self.ours:9.3f} / {self.reference:<9.3f} {self.unit:<8} {self.target}"
+        digits = 2 if self.median >= 0.1 else 4
+        spread = f"{self.median:6.{digits}f}  ({self.low:.{digits}f} to {self.high:.{digits}f})"
+        return f"{self.name:<44} {spread:<26} {self.ours:9.3f} / {self.reference:<9.3f} {self.unit:<8} {self.target}"
 
 
 def take_turns(

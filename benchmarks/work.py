@@ -97,15 +97,17 @@ import semantic
 model, tokenizer = semantic.load(sys.argv[1])
 from benchmarks.contestants import mlx_lm_solo, ours_solo, prompt_of
 prompt = prompt_of(tokenizer, int(sys.argv[3]))
-loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 if sys.argv[2] == "ours":
     with semantic.open((model, tokenizer), memory="1GB") as engine:
         ours_solo(engine, prompt, 32)
 else:
     mlx_lm_solo(model, tokenizer, prompt, 32)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-unit = 1 if sys.platform == "darwin" else 1024
-print(json.dumps({"peak_mb": peak * unit / 1e6, "loaded_mb": loaded * unit / 1e6}))
+if sys.platform == "linux":  # ru_maxrss is inherited from the process that started this one
+    [line] = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+    peak = int(line.split()[1]) * 1024
+else:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps({"peak_mb": peak / 1e6}))
 """
 
 
