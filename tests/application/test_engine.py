@@ -205,16 +205,20 @@ def test_cancelling_a_finished_request_changes_nothing(engine: Engine) -> None:
     assert request.result().finish_reason is FinishReason.LENGTH
 
 
-def test_leaving_a_stream_early_cancels_it(gated: Engine, gate: Gate) -> None:
-    gate.open()
-    stream = gated.stream("a", max_tokens=900)
-    for _ in stream:
-        break
-    stream.close()  # type: ignore[attr-defined]
-    gated.flush()
-    assert gated.stats().running == 0
-    assert gated.stats().generated_tokens < 900
-    assert gated.stats().pool_blocks_in_use == 0
+def test_leaving_a_stream_early_cancels_it_after_the_step_that_is_under_way(gate: Gate) -> None:
+    def first_token_then_gate(token_ids: Sequence[int]) -> int:
+        return fake_next_token(token_ids) if len(token_ids) == 1 else gate(token_ids)
+
+    with fake_engine(model=FakeModel(choose=first_token_then_gate)) as engine:
+        stream = engine.stream("a", max_tokens=900)
+        next(stream)
+        gate.await_reached()
+        stream.close()  # type: ignore[attr-defined]
+        gate.open()
+        engine.flush()
+        assert engine.stats().running == 0
+        assert engine.stats().generated_tokens == 2
+        assert engine.stats().pool_blocks_in_use == 0
 
 
 def test_a_result_that_is_not_there_in_time_is_a_timeout_and_the_request_goes_on(gated: Engine, gate: Gate) -> None:
