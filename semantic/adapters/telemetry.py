@@ -8,8 +8,6 @@ import structlog
 
 from semantic.application.ports.telemetry import Telemetry
 
-LEVELS = ("debug", "info", "warning", "error")
-
 
 class NullTelemetry(Telemetry):
     """Says nothing. The default for embedders who did not ask for logs."""

@@ -27,7 +27,7 @@ class PageArena:
     """
 
     def __init__(self, spec: ModelCacheSpec, slots: int) -> None:
-        self._block_tokens, self._slots = spec.block_tokens, slots
+        self._slots = slots
         self.slot_bytes = spec.bytes_per_block
         self._memory = _reserve(slots * spec.bytes_per_block)
         self._pieces: list[tuple[int, int]] = []  # (offset of slot 0, bytes per slot), a piece for each head
