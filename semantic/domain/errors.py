@@ -168,6 +168,91 @@ class ChatTemplateError(InvalidRequestError):
     """The tokenizer has no chat template, or the template refused these messages."""
 
 
+# -- the store -----------------------------------------------------------------------------------
+
+
+class StoreError(SemanticError):
+    """The store's folder cannot be used: the message says what the system refused, and where."""
+
+
+class StoreFullError(StoreError):
+    """The disk, or the store's budget, has no room. Free some, or open the engine with another store."""
+
+
+class StoreLockedError(StoreError):
+    """Another process has this store open. Close it there, or give this engine a folder of its own."""
+
+    def __init__(self, path: str, owner: str) -> None:
+        super().__init__(f"the store {path} is in use by {owner}; close it there, or open another folder")
+        self.path, self.owner = path, owner
+
+
+class StoreForkedError(StoreError):
+    """The process was forked after the store was opened. Open the engine in the process that uses it."""
+
+
+class StoreTooNewError(StoreError):
+    """The store was written by a newer version of this library. Upgrade, or give another folder."""
+
+    def __init__(self, path: str, found: int, supported: int) -> None:
+        super().__init__(
+            f"{path} has store format {found} and this version reads {supported}; "
+            "upgrade semantic-kv, or open another folder"
+        )
+        self.path, self.found, self.supported = path, found, supported
+
+
+class BlockMissingError(StoreError, KeyError):
+    """The store has no such block: it was evicted, erased, or never published. The engine computes it again."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class BlockDamagedError(StoreError):
+    """A stored block is not what was written, or not what this model keeps. The engine computes it again."""
+
+
+# -- agents --------------------------------------------------------------------------------------
+
+
+class AgentError(SemanticError):
+    """Base of errors about agents. The agent stands where it stood before the call."""
+
+
+class AgentExistsError(AgentError):
+    """An agent of this name is there already. Choose another name, or forget that one first."""
+
+
+class AgentNotFoundError(AgentError, KeyError):
+    """No agent of this name is there: it was never made, or forgotten."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class AgentKindError(AgentError):
+    """An agent of chat messages was asked to continue plain text, or the other way round."""
+
+
+class UnknownPointError(AgentError, LookupError):
+    """The agent has no such checkpoint, or its history no such entry. The message lists those there are."""
+
+
+class AgentOfOtherModelError(AgentError):
+    """The agent's memory was made by another model. Open that one; the message names both fingerprints."""
+
+    def __init__(self, agent: str, theirs: str, ours: str) -> None:
+        super().__init__(
+            f"agent {agent} was made by the model {theirs}, and this engine runs {ours}; open the agent's own model"
+        )
+        self.theirs, self.ours = theirs, ours
+
+
+class AgentFileError(AgentError):
+    """The file is damaged, or no agent's memory. Export it again."""
+
+
 # -- models --------------------------------------------------------------------------------------
 
 

@@ -1,16 +1,24 @@
-"""Frozen, validated values: what a cache costs, how to sample, what came out."""
+"""Frozen, validated values: what a cache costs, what its contents are called, how to sample, what came out."""
 
+from semantic.domain.value_objects.agent_record import AgentKind, AgentRecord, Checkpoint, HistoryEntry
+from semantic.domain.value_objects.cache_context import CacheContext, block_hash, check_namespace
 from semantic.domain.value_objects.cache_spec import ModelCacheSpec
 from semantic.domain.value_objects.completion import Completion, Delta, FinishReason, Timings, Usage
 from semantic.domain.value_objects.kv_precision import KVPrecision
 from semantic.domain.value_objects.layer_spec import LayerKind, LayerSpec
+from semantic.domain.value_objects.packed_tokens import common_tokens, pack_tokens, unpack_tokens
 from semantic.domain.value_objects.sampling import SamplingParams
 from semantic.domain.value_objects.sizes import format_size, parse_size
 
 __all__ = [
+    "AgentKind",
+    "AgentRecord",
+    "CacheContext",
+    "Checkpoint",
     "Completion",
     "Delta",
     "FinishReason",
+    "HistoryEntry",
     "KVPrecision",
     "LayerKind",
     "LayerSpec",
@@ -18,6 +26,11 @@ __all__ = [
     "SamplingParams",
     "Timings",
     "Usage",
+    "block_hash",
+    "check_namespace",
+    "common_tokens",
     "format_size",
+    "pack_tokens",
     "parse_size",
+    "unpack_tokens",
 ]
