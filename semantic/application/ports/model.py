@@ -27,6 +27,7 @@ class ModelProfile:
     cache_layout: str
     prefill_step_size: int
     weight_bytes: int = 0
+    fingerprint: str = ""
 
 
 class SequenceCache(Protocol):

@@ -8,11 +8,15 @@ from attrs import frozen
 
 @frozen
 class LoadedModel:
-    """The pair that ``mlx_lm.load`` returns, with the name it was found under. ``tokenizer`` may be None."""
+    """The pair that ``mlx_lm.load`` returns, with the name it was found under. ``tokenizer`` may be None.
+
+    ``fingerprint``: SHA-256 of weights, configuration and tokenizer in hex; empty where it isn't known yet.
+    """
 
     name: str
     model: Any
     tokenizer: Any
+    fingerprint: str = ""
 
 
 class ModelSource(Protocol):
