@@ -7,6 +7,7 @@ Every block that was ever handed out is in exactly one place:
     evictable   in ``_evictable``: nobody holds it, its contents were worth keeping
 
     allocate: free -> in use, then evictable -> in use       release: in use -> free, or evictable if kept
+    touch:    the order of the evictable                     keep:    what release does
     share:    evictable -> in use                            forget:  evictable -> free
 """
 
@@ -179,6 +180,14 @@ class BlockPool:
         block_ids = tuple(block_ids)
         self._check_not_free(block_ids)
         self._kept.update(block_id for block_id in block_ids if block_id in self._holders)
+
+    def touch(self, block_ids: Iterable[BlockId]) -> None:
+        """Count those of these blocks that are evictable as released just now, in this order; others are left."""
+        block_ids = tuple(block_ids)
+        self._check_known(block_ids)
+        for block_id in block_ids:
+            if block_id in self._evictable:
+                self._evictable.move_to_end(block_id)
 
     def forget(self, block_ids: Iterable[BlockId]) -> tuple[BlockId, ...]:
         """Stop keeping these blocks' contents, and return those that are free now because nobody holds them.
