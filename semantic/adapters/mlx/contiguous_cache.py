@@ -1,13 +1,22 @@
-"""Contiguous caches: mlx_lm's own, one list per sequence. Blocks are accounting; MLX holds the memory."""
+"""Contiguous caches: mlx_lm's own, one list per sequence. MLX holds the memory; live sequences' blocks are accounting.
+
+A block that is sealed is a copy in host memory (:mod:`semantic.adapters.mlx.sealed_block`): a slice that aliased a
+live cache would make its next write copy the whole.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
+from mlx_lm.models.cache import KVCache
 
 from semantic.adapters.mlx.attention_seam import Attention, AttentionNotServedError, LayerCache
+from semantic.adapters.mlx.cache_probe import flatten_caches
+from semantic.adapters.mlx.sealed_block import SealedBlock, dtype_name
+from semantic.application.ports.block_store import Place, Tensor, TensorHeader
 from semantic.domain.identifiers import BlockId
+from semantic.domain.value_objects import LayerKind, ModelCacheSpec
 
 
 class ContiguousSequenceCache:
@@ -16,6 +25,11 @@ class ContiguousSequenceCache:
     def __init__(self, layers: list[Any]) -> None:
         self.layers = layers
         self.num_tokens = 0
+
+    @property
+    def leaves(self) -> list[Any]:
+        """The caches one by one, lists opened."""
+        return list(flatten_caches(self.layers))
 
     @property
     def nbytes(self) -> int:
@@ -35,15 +49,17 @@ class ContiguousMemory:
     """The open caches of an engine. ``make_layers`` makes one sequence's layer caches."""
 
     layout = "contiguous"
+    seals_in_place = False
 
-    def __init__(self, make_layers: Callable[[], list[Any]]) -> None:
-        self._make_layers = make_layers
+    def __init__(self, make_layers: Callable[[], list[Any]], spec: ModelCacheSpec) -> None:
+        self._make_layers, self._spec = make_layers, spec
         self._open: set[ContiguousSequenceCache] = set()
+        self._sealed: dict[BlockId, SealedBlock] = {}
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all open caches."""
-        return sum(cache.nbytes for cache in self._open)
+        """Bytes of all open caches and of all sealed blocks."""
+        return sum(cache.nbytes for cache in self._open) + sum(block.nbytes for block in self._sealed.values())
 
     def open(self) -> ContiguousSequenceCache:
         """A new, empty cache."""
@@ -54,18 +70,54 @@ class ContiguousMemory:
     def attach(self, cache: ContiguousSequenceCache, block_ids: Sequence[BlockId]) -> None:
         """Nothing to do: the layers grow by themselves; the pool keeps the books."""
 
+    def resume(self, cache: ContiguousSequenceCache, block_ids: Sequence[BlockId], num_tokens: int) -> None:
+        """Build the layers from sealed blocks: rows put together, state as it was at the last block's end."""
+        assert cache.num_tokens == 0, "only an empty cache can resume"
+        blocks = [self._sealed[block_id] for block_id in block_ids]
+        for i, layer in enumerate(cache.leaves):
+            if type(layer) is not KVCache:
+                blocks[-1].restore_state(i, layer)
+                continue
+            layer.keys = self._rows(blocks, f"layers.{i}.keys", num_tokens)
+            layer.values = self._rows(blocks, f"layers.{i}.values", num_tokens)
+            layer.offset = num_tokens
+        cache.num_tokens = num_tokens
+        cache.evaluate()
+
+    def copy(self, source: BlockId, target: BlockId, num_tokens: int) -> None:
+        """Never needed: a sealed block isn't written on, so a part of it can be resumed where it is."""
+        raise AssertionError("contiguous blocks are not copied")
+
+    def seal(self, cache: ContiguousSequenceCache, block_id: BlockId, start: int, num_tokens: int) -> int:
+        """Copy the tokens' rows, and at the cache's end the state of layers that have no rows."""
+        block = self._sealed[block_id] = SealedBlock()
+        block.fill(cache.leaves, start, num_tokens, with_state=start + num_tokens == cache.num_tokens)
+        return block.nbytes
+
+    def contents(self, block_id: BlockId, num_tokens: int) -> list[Tensor]:
+        """The block's arrays, which hold just as many tokens as it was sealed with."""
+        return self._sealed[block_id].tensors()
+
+    def receive(self, block_id: BlockId, num_tokens: int) -> Place:
+        """Room for the block's arrays."""
+        self._sealed[block_id] = block = SealedBlock()
+        return block.place(self._expected(num_tokens))
+
     def close(self, cache: ContiguousSequenceCache) -> None:
         """Drop the cache's arrays."""
         self._open.discard(cache)
         cache.layers, cache.num_tokens = [], 0
 
     def discard(self, block_ids: Iterable[BlockId]) -> None:
-        """Nothing to do: memory went with the cache."""
+        """Drop sealed blocks; a live sequence's memory went with its cache."""
+        for block_id in block_ids:
+            self._sealed.pop(block_id, None)
 
     def clear(self) -> None:
-        """Close every cache."""
+        """Close every cache and drop every block."""
         for cache in list(self._open):
             self.close(cache)
+        self._sealed.clear()
 
     def layer_caches(self, rows: Sequence[ContiguousSequenceCache], tokens: int) -> list[Any]:
         """One forward's view: a single row is mlx_lm's own caches, several are stacked layer by layer."""
@@ -77,6 +129,20 @@ class ContiguousMemory:
         """Record the tokens that a forward appended."""
         for row in rows:
             row.num_tokens += tokens
+
+    def _rows(self, blocks: Sequence[SealedBlock], name: str, num_tokens: int) -> mx.array:
+        size = self._spec.block_tokens
+        parts = [block.rows(name, min(size, num_tokens - i * size)) for i, block in enumerate(blocks)]
+        return mx.concatenate(parts, axis=1)[None]
+
+    def _expected(self, num_tokens: int) -> list[TensorHeader]:
+        dtype = dtype_name(self._spec.precision.dtype)
+        return [
+            TensorHeader(f"layers.{i}.{name}", dtype, (layer.kv_heads, num_tokens, dim))
+            for i, layer in enumerate(self._spec.layers)
+            if layer.kind is LayerKind.FULL
+            for name, dim in (("keys", layer.key_head_dim), ("values", layer.value_head_dim))
+        ]
 
 
 class StackedLayer(LayerCache):

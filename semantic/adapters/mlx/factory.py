@@ -9,6 +9,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from semantic.adapters.mlx.cache_probe import derive_cache_spec
+from semantic.adapters.mlx.fingerprint import fingerprint_of_pair
 from semantic.adapters.mlx.lanes import choose_lane, make_memory
 from semantic.adapters.mlx.materialise import materialise
 from semantic.adapters.mlx.model import MLXLanguageModel
@@ -24,6 +25,10 @@ REFERENCE_PREFILL_STEP_SIZE = 2048
 
 _CPU_PREFILL_STEP_SIZE = 256
 """On CPU a chunk of one block prefills fastest (ADR 0006), and no chunk straddles blocks."""
+
+
+PAGED_KERNEL = "paged attention 1"
+"""Goes up when the attention over pages changes the bits it gives."""
 
 
 class MLXModelFactory:
@@ -42,6 +47,7 @@ class MLXModelFactory:
         """Evaluate every array here and now, so that another thread may use it; then look at the caches."""
         runtime = self._prepare_runtime()
         materialise(loaded.model)
+        fingerprint = loaded.fingerprint or fingerprint_of_pair(loaded.model, loaded.tokenizer)
         spec = derive_cache_spec(loaded.model)
         lane = choose_lane(
             loaded.model, spec, layout=options.cache_layout, exactness=options.exactness, device=runtime.device
@@ -57,7 +63,10 @@ class MLXModelFactory:
             batching=lane.batching,
             cache_layout=lane.layout,
             prefill_step_size=options.prefill_step_size or _step_size(options.exactness, runtime.device),
+            reuse=lane.reuse,
+            numerics=_numerics(runtime, lane.layout),
             weight_bytes=sum(array.nbytes for _, array in tree_flatten(loaded.model.parameters())),
+            fingerprint=fingerprint,
         )
         return PreparedMLXModel(loaded.model, profile, self._threads)
 
@@ -79,6 +88,16 @@ class PreparedMLXModel:
         except BaseException:
             team.close()
             raise
+
+
+def _numerics(runtime: Runtime, layout: str) -> str:
+    """The operations that the bits of keys and values depend on, in their versions to the minor one."""
+    versions = (f"mlx {_minor(runtime.mlx_version)}", f"mlx-lm {_minor(runtime.mlx_lm_version)}")
+    return ", ".join((runtime.device, *versions, PAGED_KERNEL if layout == "paged" else "mlx attention"))
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
 
 
 def _step_size(exactness: str, device: str) -> int:

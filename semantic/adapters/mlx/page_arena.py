@@ -27,7 +27,7 @@ class PageArena:
     """
 
     def __init__(self, spec: ModelCacheSpec, slots: int) -> None:
-        self._slots = slots
+        self._slots, self._block_tokens = slots, spec.block_tokens
         self.slot_bytes = spec.bytes_per_block
         self._memory = _reserve(slots * spec.bytes_per_block)
         self._pieces: list[tuple[int, int]] = []  # (offset of slot 0, bytes per slot), a piece for each head
@@ -49,6 +49,13 @@ class PageArena:
     def nbytes(self) -> int:
         """Bytes of the slots in use; rows that were never written are not backed by memory yet."""
         return (self._untouched - len(self._free)) * self.slot_bytes
+
+    def rows(self, slot: int, num_tokens: int) -> Iterator[Array]:
+        """The first rows of a slot, layer by layer, keys before values: views of ``[kv_heads, tokens, head_dim]``."""
+        start = slot * self._block_tokens
+        for keys, values in zip(self.keys, self.values, strict=True):
+            yield keys[:, start : start + num_tokens]
+            yield values[:, start : start + num_tokens]
 
     def take(self) -> int:
         """The lowest free slot. The block pool has as many blocks, so there always is one."""

@@ -15,6 +15,9 @@ import numpy as np
 from semantic.adapters.mlx.attention_seam import Attention, AttentionNotServedError, LayerCache
 from semantic.adapters.mlx.page_arena import Array, PageArena
 from semantic.adapters.mlx.paged_attention import PagedAttention, Reach, reach
+from semantic.adapters.mlx.sealed_block import unlike
+from semantic.application.ports.block_store import Place, Tensor, TensorHeader
+from semantic.domain.errors import BlockDamagedError
 from semantic.domain.identifiers import BlockId
 from semantic.domain.value_objects import ModelCacheSpec
 
@@ -49,12 +52,14 @@ class PagedMemory:
     """The pages behind a block pool of ``num_blocks``."""
 
     layout = "paged"
+    seals_in_place = True
 
     def __init__(self, spec: ModelCacheSpec, num_blocks: int, attention: PagedAttention) -> None:
         self.spec = spec
         self._attention = attention
         self._arena = PageArena(spec, num_blocks)
         self._slots: dict[BlockId, int] = {}
+        self._names = [f"layers.{i}.{kind}" for i in range(spec.num_layers) for kind in ("keys", "values")]
 
     @property
     def nbytes(self) -> int:
@@ -67,10 +72,40 @@ class PagedMemory:
 
     def attach(self, cache: PagedSequenceCache, block_ids: Sequence[BlockId]) -> None:
         """Append the blocks' pages to the cache's table, taking a slot for those that have none yet."""
-        for block_id in block_ids:
-            if block_id not in self._slots:
-                self._slots[block_id] = self._arena.take()
-            cache.table.append(self._slots[block_id])
+        cache.table.extend(self._slot(block_id) for block_id in block_ids)
+
+    def resume(self, cache: PagedSequenceCache, block_ids: Sequence[BlockId], num_tokens: int) -> None:
+        """Attach the pages; the first ``num_tokens`` tokens are there already."""
+        assert cache.num_tokens == 0, "only an empty cache can resume"
+        assert num_tokens <= len(block_ids) * self.spec.block_tokens, (num_tokens, len(block_ids))
+        self.attach(cache, block_ids)
+        cache.num_tokens = num_tokens
+
+    def copy(self, source: BlockId, target: BlockId, num_tokens: int) -> None:
+        """Copy the first rows of a page to another."""
+        old, new = self._slots[source], self._slot(target)
+        for there, here in zip(self._arena.rows(new, num_tokens), self._arena.rows(old, num_tokens), strict=True):
+            np.copyto(there, here)
+
+    def seal(self, cache: PagedSequenceCache, block_id: BlockId, start: int, num_tokens: int) -> int:
+        """Nothing to do: the page is the block."""
+        return self._arena.slot_bytes
+
+    def contents(self, block_id: BlockId, num_tokens: int) -> list[Tensor]:
+        """The page's first rows; a piece for each layer and head."""
+        return self._tensors(self._slots[block_id], num_tokens)
+
+    def receive(self, block_id: BlockId, num_tokens: int) -> Place:
+        """The page's first rows, to be written."""
+        tensors = self._tensors(self._slot(block_id), num_tokens)
+
+        def place(headers: Sequence[TensorHeader]) -> list[Tensor]:
+            expected = [tensor.header for tensor in tensors]
+            if list(headers) != expected:
+                raise BlockDamagedError(f"the block holds {unlike(headers, expected)}")
+            return tensors
+
+        return place
 
     def close(self, cache: PagedSequenceCache) -> None:
         """Empty the cache's table. Its pages stay until they are discarded."""
@@ -86,6 +121,18 @@ class PagedMemory:
     def clear(self) -> None:
         """Free every page."""
         self.discard(list(self._slots))
+
+    def _slot(self, block_id: BlockId) -> int:
+        if block_id not in self._slots:
+            self._slots[block_id] = self._arena.take()
+        return self._slots[block_id]
+
+    def _tensors(self, slot: int, num_tokens: int) -> list[Tensor]:
+        rows = self._arena.rows(slot, num_tokens)
+        return [
+            Tensor(TensorHeader(name, "F32", array.shape), tuple(memoryview(head).cast("B") for head in array))
+            for name, array in zip(self._names, rows, strict=True)
+        ]
 
     def layer_caches(self, rows: Sequence[PagedSequenceCache], tokens: int) -> list[LayerCache]:
         """The caches as the model sees them in one forward of ``tokens`` new tokens per row."""

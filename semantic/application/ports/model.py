@@ -5,8 +5,9 @@ from typing import Protocol
 
 from attrs import frozen
 
+from semantic.application.ports.block_store import Place, Tensor
 from semantic.domain.identifiers import BlockId
-from semantic.domain.value_objects import ModelCacheSpec, SamplingParams
+from semantic.domain.value_objects import ModelCacheSpec, Reuse, SamplingParams
 
 
 @frozen
@@ -15,6 +16,8 @@ class ModelProfile:
 
     ``context_length``: tokens, or None where the model sets no limit. ``batching``: ``"ragged"`` when rows of
     different lengths share one forward, ``"one by one"`` otherwise. ``cache_layout``: ``"paged"`` or ``"contiguous"``.
+    ``reuse``: where a cached context may be taken up again. ``numerics``: operations and versions that the bits of
+    keys and values depend on. ``fingerprint``: of weights, configuration and tokenizer.
     """
 
     name: str
@@ -27,6 +30,8 @@ class ModelProfile:
     cache_layout: str
     prefill_step_size: int
     weight_bytes: int = 0
+    reuse: Reuse = Reuse.ANYWHERE
+    numerics: str = ""
     fingerprint: str = ""
 
 
@@ -59,12 +64,20 @@ class DecodeRow:
 class CacheMemory(Protocol):
     """The physical memory behind a block pool: paged (blocks *are* the memory) or contiguous (blocks are accounting).
 
-    One contract suite covers both. Not thread-safe: one thread owns it.
+    A block is *filled* once it holds what some tokens left behind: with pages that happens as a forward writes them,
+    otherwise by :meth:`seal`. What is filled never changes; rows behind it may still be written by one sequence.
+
+    One contract suite covers both. Not thread-safe: one thread owns it; only what :meth:`contents` and
+    :meth:`receive` return may be used elsewhere.
     """
 
     @property
     def layout(self) -> str:
         """``"paged"`` or ``"contiguous"``."""
+
+    @property
+    def seals_in_place(self) -> bool:
+        """Whether a sequence's own blocks are filled as it goes; otherwise they are sealed into other ones."""
 
     @property
     def nbytes(self) -> int:
@@ -78,6 +91,31 @@ class CacheMemory(Protocol):
 
         An id never attached, or discarded since, gets fresh memory; one that is attached elsewhere is shared.
         """
+
+    def resume(self, cache: SequenceCache, block_ids: Sequence[BlockId], num_tokens: int) -> None:
+        """Let an empty cache begin with the first ``num_tokens`` tokens that filled blocks hold.
+
+        Where blocks are sealed in place they are attached too; otherwise their contents are copied.
+        """
+
+    def copy(self, source: BlockId, target: BlockId, num_tokens: int) -> None:
+        """Fill the fresh block ``target`` with the first ``num_tokens`` tokens of ``source``."""
+
+    def seal(self, cache: SequenceCache, block_id: BlockId, start: int, num_tokens: int) -> int:
+        """Fill a block with the cache's ``num_tokens`` tokens from position ``start`` on; returns its bytes.
+
+        Sealed in place, there is nothing to do. A block that ends where the cache ends also gets the state of the
+        layers that can't be cut back.
+        """
+
+    def contents(self, block_id: BlockId, num_tokens: int) -> Sequence[Tensor]:
+        """The arrays of a filled block's first ``num_tokens`` tokens, as views that stay valid until it is discarded.
+
+        Another thread may read them.
+        """
+
+    def receive(self, block_id: BlockId, num_tokens: int) -> Place:
+        """Where the arrays of ``num_tokens`` tokens shall go that fill this block; another thread may write them."""
 
     def close(self, cache: SequenceCache) -> None:
         """Forget the cache. Closing twice is a no-op. Memory of its blocks stays until :meth:`discard`."""
