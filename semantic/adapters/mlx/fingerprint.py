@@ -8,7 +8,7 @@ import hashlib
 import json
 import weakref
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -97,7 +97,7 @@ def _buffer(array: mx.array) -> memoryview:
     if mx.default_device().type == mx.DeviceType.gpu and not mx.metal.is_available():
         flat = flat | 0
     mx.eval(flat)
-    return memoryview(flat)
+    return memoryview(cast(Any, flat))
 
 
 def _arrays(model: nn.Module) -> list[tuple[str, mx.array]]:

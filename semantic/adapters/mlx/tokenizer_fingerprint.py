@@ -32,6 +32,6 @@ def _model(tokenizer: Any) -> Any:
     if fast is not None:
         # Encoding switches these two on and off, and they change no id.
         return {name: part for name, part in json.loads(fast.to_str()).items() if name not in ("truncation", "padding")}
-    vocabulary = getattr(tokenizer, "get_vocab", dict)()
+    vocabulary: Any = getattr(tokenizer, "get_vocab", dict)()
     pieces = getattr(getattr(tokenizer, "sp_model", None), "serialized_model_proto", bytes)()
     return [plain(vocabulary), pieces.hex(), *(plain(getattr(tokenizer, name, None)) for name in _MODELS)]
