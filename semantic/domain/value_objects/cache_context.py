@@ -50,8 +50,12 @@ def block_hash(parent: BlockHash, packed_tokens: bytes) -> BlockHash:
 
 def check_namespace(namespace: str) -> str:
     """Return it, or raise :class:`InvalidRequestError` for one that can't be a name."""
-    if not isinstance(namespace, str) or not 0 < len(namespace.encode()) <= _MOST_NAMESPACE_BYTES:
+    try:
+        is_name = isinstance(namespace, str) and 0 < len(namespace.encode()) <= _MOST_NAMESPACE_BYTES
+    except UnicodeEncodeError:  # half of a surrogate pair
+        is_name = False
+    if not is_name:
         raise InvalidRequestError(
-            f"a namespace is a non-empty string of at most {_MOST_NAMESPACE_BYTES} bytes, got {namespace!r}"
+            f"a namespace is a non-empty string of at most {_MOST_NAMESPACE_BYTES} bytes in UTF-8, got {namespace!r}"
         )
     return namespace
