@@ -55,17 +55,19 @@ def _prepare_runtime(settings: Settings, telemetry: Telemetry) -> Callable[[], A
 
 def _model_source(settings: Settings, prepare: Callable[[], Any], telemetry: Telemetry) -> "ModelCatalogue":
     from semantic.adapters.model_sources.catalogue import ModelCatalogue
+    from semantic.adapters.model_sources.fingerprint import Fingerprints
     from semantic.adapters.model_sources.folder import FolderSource
     from semantic.adapters.model_sources.gguf_source import GgufSource
     from semantic.adapters.model_sources.hub import HubSource
     from semantic.adapters.model_sources.wheel import WheelSource
 
+    fingerprints = Fingerprints.kept_in(settings.model_cache)
     return ModelCatalogue(
         [
             WheelSource(prepare, settings.model_cache, telemetry),
-            GgufSource(prepare),
-            FolderSource(prepare),
-            HubSource(prepare),
+            GgufSource(prepare, fingerprints),
+            FolderSource(prepare, fingerprints),
+            HubSource(prepare, fingerprints=fingerprints),
         ]
     )
 

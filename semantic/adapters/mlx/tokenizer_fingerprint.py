@@ -30,8 +30,9 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
 def _model(tokenizer: Any) -> Any:
     fast = getattr(tokenizer, "backend_tokenizer", None)
     if fast is not None:
-        # Encoding switches these two on and off, and they change no id.
-        return {name: part for name, part in json.loads(fast.to_str()).items() if name not in ("truncation", "padding")}
+        whole: str = fast.to_str()
+        # Before the added tokens come truncation and padding, which encoding switches on and off: they change no id.
+        return whole.partition('"added_tokens":')[2] or whole
     vocabulary: Any = getattr(tokenizer, "get_vocab", dict)()
     pieces = getattr(getattr(tokenizer, "sp_model", None), "serialized_model_proto", bytes)()
     return [plain(vocabulary), pieces.hex(), *(plain(getattr(tokenizer, name, None)) for name in _MODELS)]

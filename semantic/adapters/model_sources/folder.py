@@ -5,15 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from semantic.adapters.mlx.materialise import materialise
 from semantic.adapters.mlx.precision import to_compute_dtype
 from semantic.adapters.mlx.runtime import Prepare
 from semantic.adapters.model_sources.catalogue import FileSource
+from semantic.adapters.model_sources.fingerprint import Fingerprints, as_loaded
 from semantic.adapters.model_sources.safetensors_check import check_safetensors
 from semantic.application.ports.model_source import LoadedModel
 from semantic.domain.errors import ModelDamagedError, UnsupportedArchitectureError
+
+_NOTHING_KEPT = Fingerprints()
 
 
 @frozen
@@ -21,6 +24,7 @@ class FolderSource(FileSource):
     """Recognises an existing folder. The model comes from ``mlx_lm.load``, in the runtime's compute dtype."""
 
     prepare: Prepare
+    fingerprints: Fingerprints = field(factory=Fingerprints)
 
     def recognises(self, name: str) -> bool:
         return Path(name).expanduser().is_dir()
@@ -29,7 +33,7 @@ class FolderSource(FileSource):
         return ()
 
     def load(self, name: str) -> LoadedModel:
-        return load_folder(self.provide(name), name, self.prepare)
+        return load_folder(self.provide(name), name, self.prepare, self.fingerprints)
 
     def provide(self, name: str) -> Path:
         return Path(name).expanduser()
@@ -38,9 +42,9 @@ class FolderSource(FileSource):
         return True
 
 
-def load_folder(folder: Path, name: str, prepare: Prepare) -> LoadedModel:
+def load_folder(folder: Path, name: str, prepare: Prepare, fingerprints: Fingerprints = _NOTHING_KEPT) -> LoadedModel:
     """Load a folder under ``name``: files checked first, weights in the runtime's compute dtype, all
-    evaluated.
+    evaluated, and the fingerprint remembered for the pair.
     """
     config = _config(folder)
     weights = sorted(folder.glob("model*.safetensors"))
@@ -53,13 +57,17 @@ def load_folder(folder: Path, name: str, prepare: Prepare) -> LoadedModel:
     runtime = prepare()  # before anything imports mlx
     from mlx_lm import load
 
+    from semantic.adapters.mlx.fingerprint import remember
+
     try:
         model, tokenizer = load(str(folder), lazy=True)
         model = to_compute_dtype(model, runtime)
         materialise(model)
     except Exception as exc:  # mlx_lm raises whatever comes up
         raise _translated(exc, folder, config) from exc
-    return LoadedModel(name, model, tokenizer)
+    fingerprint = as_loaded(fingerprints.of(folder), runtime)
+    remember(model, tokenizer, fingerprint)
+    return LoadedModel(name, model, tokenizer, fingerprint)
 
 
 def _config(folder: Path) -> dict[str, Any]:

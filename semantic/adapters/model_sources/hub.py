@@ -5,10 +5,11 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from attrs import frozen
+from attrs import field, frozen
 
 from semantic.adapters.mlx.runtime import Prepare
 from semantic.adapters.model_sources.catalogue import FileSource
+from semantic.adapters.model_sources.fingerprint import Fingerprints
 from semantic.adapters.model_sources.folder import load_folder
 from semantic.application.ports.model_source import LoadedModel
 from semantic.domain.errors import DownloadError, ModelError, ModelNotFoundError
@@ -32,6 +33,7 @@ class HubSource(FileSource):
 
     prepare: Prepare
     folder_of: Callable[[str], Path] = hub_folder
+    fingerprints: Fingerprints = field(factory=Fingerprints)
 
     def recognises(self, name: str) -> bool:
         return _HUB_ID.fullmatch(name) is not None and not name.endswith(".gguf") and not Path(name).exists()
@@ -40,7 +42,7 @@ class HubSource(FileSource):
         return ()
 
     def load(self, name: str) -> LoadedModel:
-        return load_folder(self.provide(name), name, self.prepare)
+        return load_folder(self.provide(name), name, self.prepare, self.fingerprints)
 
     def provide(self, name: str) -> Path:
         self.prepare()  # before anything imports mlx

@@ -13,6 +13,7 @@ from platformdirs import user_cache_path
 from semantic.adapters.mlx.runtime import Prepare
 from semantic.adapters.model_sources.catalogue import FileSource
 from semantic.adapters.model_sources.fetch import Fetch, pip_download
+from semantic.adapters.model_sources.fingerprint import of_gguf
 from semantic.adapters.model_sources.gguf_source import load_gguf
 from semantic.adapters.model_sources.verified_file import VerifiedFile, sha256_of
 from semantic.adapters.telemetry import NullTelemetry
@@ -73,7 +74,8 @@ class WheelSource(FileSource):
         return self.wheel.names
 
     def load(self, name: str) -> LoadedModel:
-        return load_gguf(self.provide(name), self.wheel.names[0], self.prepare)
+        fingerprint = of_gguf(self.wheel.member_sha256)  # the file is verified, so it needs no second hash
+        return load_gguf(self.provide(name), self.wheel.names[0], self.prepare, fingerprint)
 
     @property
     def path(self) -> Path:
