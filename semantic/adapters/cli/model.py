@@ -8,6 +8,7 @@ import typer
 from semantic.adapters.cli.output import JsonFlag, complain, print_json, print_table
 from semantic.adapters.cli.services import Services
 from semantic.adapters.model_sources.describe import describe
+from semantic.adapters.model_sources.fingerprint import Fingerprints
 
 Name = Annotated[str | None, typer.Argument(help="A known name, a folder, a .gguf file, or a hub id such as org/name.")]
 
@@ -44,13 +45,15 @@ def register(app: typer.Typer, services: Services) -> None:
 
     @group.command()
     def show(name: Name = None, as_json: JsonFlag = False) -> None:
-        """What a model's files say of it. Fetches nothing."""
+        """What a model's files say of it, and the fingerprint that stored blocks are named after. Fetches nothing."""
         settings = services.settings(model=name)
         catalogue = services.catalogue(settings)
         if not catalogue.is_fetched(settings.model):
             complain(f"{settings.model} is not fetched yet; semantic model fetch {settings.model}")
             raise typer.Exit(1)
-        facts = attrs.asdict(describe(catalogue.provide(settings.model)))
+        path = catalogue.provide(settings.model)
+        fingerprint = Fingerprints.kept_in(settings.model_cache).of(path)
+        facts = {**attrs.asdict(describe(path)), "fingerprint": fingerprint}
         if as_json:
             print_json({"name": settings.model, **facts})
         else:
