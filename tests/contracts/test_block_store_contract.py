@@ -195,6 +195,13 @@ def test_clear_erases_blocks_and_agents(store: BlockStore) -> None:
     assert read(store, blocks[0].block.hash) == written(blocks[0])
 
 
+def test_contexts_are_counted_one_by_one(store: BlockStore) -> None:
+    store.save([*chain([1, 2], [3]), *chain([1], context="d" * 64, parent=BlockHash(b"\x22" * 32))])
+    first, second = store.contexts()
+    assert (first.context, first.blocks, second.context, second.blocks) == (CONTEXT, 2, "d" * 64, 1)
+    assert first.bytes + second.bytes == store.stats().bytes
+
+
 def test_verify_reports_every_block_of_any_context(store: BlockStore) -> None:
     blocks, other = chain([1, 2]), chain([1, 2], context="d" * 64, parent=BlockHash(b"\x22" * 32))
     store.save([*blocks, *other])

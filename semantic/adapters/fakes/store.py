@@ -10,6 +10,7 @@ from semantic.adapters.storage.eviction import Candidate, choose_victims
 from semantic.application.ports.block_store import (
     BlockReport,
     BlockToSave,
+    ContextStats,
     Place,
     StoredAgent,
     StoredBlock,
@@ -132,6 +133,12 @@ class MemoryStore:
                 budget_bytes=self.budget_bytes,
             )
 
+    def contexts(self) -> list[ContextStats]:
+        """By the digests of the contexts."""
+        with self._using():
+            found = sorted({kept.block.context for kept in self._blocks.values()})
+            return [self._context(context) for context in found]
+
     def verify(self) -> Iterator[BlockReport]:
         """Those that ``damage`` named are damaged."""
         with self._using():
@@ -154,6 +161,10 @@ class MemoryStore:
         if self._closed:
             raise StoreError("the store was closed")
         return self._lock
+
+    def _context(self, context: str) -> ContextStats:
+        sizes = [kept.nbytes for kept in self._blocks.values() if kept.block.context == context]
+        return ContextStats(context=context, blocks=len(sizes), bytes=sum(sizes))
 
     def _refuse_if_full(self, wants_room: bool) -> None:
         if self.full and wants_room:

@@ -70,12 +70,11 @@ def read_block(file: OpenFile, published: Published, place: Place) -> None:
     assert sum(tensor.nbytes for tensor in tensors) == file.size - len(head), "place gave other memory"
     offset = len(head)
     for group in in_groups(piece for tensor in tensors for piece in tensor.pieces):
-        num_bytes = sum(piece.nbytes for piece in group)
-        if file.read(group, offset) != num_bytes:
-            raise BlockDamagedError("it was cut short while it was read")
+        offset += file.read(group, offset)
         for piece in group:
             digest.update(piece)
-        offset += num_bytes
+    if offset != file.size:
+        raise BlockDamagedError("it was cut short while it was read")
     if digest.hexdigest() != published.checksum:
         raise BlockDamagedError(f"its checksum is {digest.hexdigest()} where {published.checksum} was written")
 

@@ -19,6 +19,7 @@ from semantic.adapters.telemetry import NullTelemetry
 from semantic.application.ports.block_store import (
     BlockReport,
     BlockToSave,
+    ContextStats,
     Place,
     StoredAgent,
     StoredBlock,
@@ -36,6 +37,11 @@ from semantic.domain.identifiers import BlockHash
 from semantic.domain.value_objects import AgentRecord
 
 _INDEX = "index.sqlite3"
+
+
+def holds_a_store(path: Path) -> bool:
+    """Whether a store was opened in this folder before."""
+    return (path / _INDEX).is_file()
 
 
 class DiskStore:
@@ -138,6 +144,11 @@ class DiskStore:
                 agents=index.num_agents(),
                 budget_bytes=self.budget_bytes,
             )
+
+    def contexts(self) -> list[ContextStats]:
+        """By the digests of the contexts."""
+        with self._using():
+            return self._index.contexts()
 
     def verify(self) -> Iterator[BlockReport]:
         """One report per block, as it is read. Blocks that go in the meantime are passed over."""

@@ -33,7 +33,7 @@ class OpenFile(Protocol):
         """Bytes in it when it was opened."""
 
     def read(self, pieces: Sequence[memoryview], offset: int) -> int:
-        """Fill the pieces with what lies at ``offset``. Returns the bytes read: fewer only where the file ends."""
+        """Fill the pieces of one group with what lies at ``offset``. Returns the bytes read, fewer only at the end."""
 
 
 class FileSystem(Protocol):
@@ -113,17 +113,21 @@ class OsFileSystem:
 def in_groups(pieces: Iterable[memoryview]) -> Iterator[list[memoryview]]:
     """The same bytes in the same order, in groups that one system call takes. Large pieces are cut."""
     group: list[memoryview] = []
-    room = GROUP_BYTES
-    for piece in pieces:
-        for start in range(0, piece.nbytes, GROUP_BYTES):
-            part = piece[start : start + GROUP_BYTES]
+    num_bytes = 0
+    for piece in filter(len, pieces):
+        for part in _cut(piece) if piece.nbytes > GROUP_BYTES else (piece,):
             group.append(part)
-            room -= part.nbytes
-            if room <= 0 or len(group) == _GROUP_PIECES:
+            num_bytes += part.nbytes
+            if num_bytes >= GROUP_BYTES or len(group) == _GROUP_PIECES:
                 yield group
-                group, room = [], GROUP_BYTES
+                group, num_bytes = [], 0
     if group:
         yield group
+
+
+def _cut(piece: memoryview) -> Iterator[memoryview]:
+    for start in range(0, piece.nbytes, GROUP_BYTES):
+        yield piece[start : start + GROUP_BYTES]
 
 
 class _Writing:
@@ -155,14 +159,10 @@ class _Reading:
 
     def read(self, pieces: Sequence[memoryview], offset: int) -> int:
         done = 0
-        for group in in_groups(pieces):
-            left = group
-            while left:
-                count = os.preadv(self._descriptor, left, offset + done)
-                if count == 0:
-                    return done
-                done += count
-                left = _after(left, count)
+        left = list(pieces)
+        while left and (count := os.preadv(self._descriptor, left, offset + done)):
+            done += count
+            left = _after(left, count)
         return done
 
 

@@ -10,7 +10,7 @@ from semantic.adapters.storage.agent_json import decode_record, encode_record
 from semantic.adapters.storage.block_file import BLOCK_FORMAT
 from semantic.adapters.storage.eviction import Candidate
 from semantic.adapters.storage.published import Published
-from semantic.application.ports.block_store import StoredAgent, StoredBlock
+from semantic.application.ports.block_store import ContextStats, StoredAgent, StoredBlock
 from semantic.application.ports.telemetry import Telemetry
 from semantic.domain.errors import StoreError
 from semantic.domain.identifiers import BlockHash
@@ -97,6 +97,11 @@ class Index:
             pass
         rows = self._rows("SELECT hash, parent, nbytes, last_used, hash IN (SELECT hash FROM agent_blocks) FROM blocks")
         return [Candidate(BlockHash(h), BlockHash(p), nbytes, used, bool(ref)) for h, p, nbytes, used, ref in rows]
+
+    def contexts(self) -> list[ContextStats]:
+        """Counts of each context."""
+        rows = self._rows("SELECT context, count(*), sum(nbytes) FROM blocks GROUP BY context ORDER BY context")
+        return [ContextStats(context=context, blocks=blocks, bytes=nbytes) for context, blocks, nbytes in rows]
 
     def num_bytes(self) -> int:
         """Bytes of all block files."""

@@ -80,6 +80,15 @@ class StoreStats:
 
 
 @frozen(kw_only=True)
+class ContextStats:
+    """``blocks`` and their ``bytes`` on disk, of one context."""
+
+    context: str
+    blocks: int
+    bytes: int
+
+
+@frozen(kw_only=True)
 class BlockReport:
     """What reading one published block showed. ``damage`` is empty if it is as it was written."""
 
@@ -136,6 +145,9 @@ class BlockStore(Protocol):
 
     def stats(self) -> StoreStats:
         """Counts now."""
+
+    def contexts(self) -> list[ContextStats]:
+        """Counts now, for each context that has blocks, by its digest."""
 
     def verify(self) -> Iterator[BlockReport]:
         """Read every published block, of whatever context, and report each. Changes nothing."""
