@@ -26,12 +26,14 @@ from semantic.application.ports.memory_probe import MemoryProbe
 from semantic.application.ports.model_factory import ModelFactory
 from semantic.application.ports.telemetry import Telemetry
 from semantic.application.ports.tokenizer import Tokenizer
+from semantic.domain.errors import InvalidSettingError
 from semantic.domain.value_objects import parse_size
 from semantic.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from semantic.adapters.cli.services import Services
     from semantic.adapters.model_sources.catalogue import ModelCatalogue
+    from semantic.application.ports.block_store import BlockStore
     from semantic.application.ports.experiments import ProgressListener
     from semantic.application.run_experiment import RunExperiment
 
@@ -91,6 +93,15 @@ def _memory_probe(prepare: Callable[[], Any]) -> MemoryProbe:
     from semantic.adapters.mlx.memory_probe import MLXMemoryProbe
 
     return MLXMemoryProbe()
+
+
+def _open_store(settings: Settings, telemetry: Telemetry) -> "BlockStore":
+    from semantic.adapters.storage.disk_store import DiskStore
+
+    if settings.store is None:
+        raise InvalidSettingError("no store is set: give --store PATH, or SEMANTIC_STORE")
+    limit = None if settings.store_limit is None else parse_size(settings.store_limit)
+    return DiskStore(settings.store.expanduser(), limit, telemetry)
 
 
 def _telemetry(settings: Settings) -> Telemetry:
@@ -155,6 +166,7 @@ def cli_services() -> "Services":
         catalogue=lambda settings: _container(settings).model_source(),
         open_engine=lambda settings: open_engine(_container(settings)),
         experiments=_experiments,
+        open_store=lambda settings: _open_store(settings, _container(settings).telemetry()),
     )
 
 

@@ -8,6 +8,7 @@ from attrs import frozen
 
 from semantic.adapters.mlx.runtime import Runtime
 from semantic.adapters.model_sources.catalogue import ModelCatalogue
+from semantic.application.ports.block_store import BlockStore
 from semantic.application.ports.experiments import ProgressListener
 from semantic.application.run_experiment import RunExperiment
 from semantic.settings import Settings
@@ -31,7 +32,8 @@ class MakeExperiments(Protocol):
 class Services:
     """One callable for each thing a command can want; nothing is built before it is called.
 
-    ``open_engine(settings)`` gives the engine, a context manager.
+    ``open_engine(settings)`` gives the engine, a context manager; ``open_store(settings)`` the store of the settings,
+    which whoever asks for it closes.
     """
 
     settings: LoadSettings
@@ -39,3 +41,4 @@ class Services:
     catalogue: Callable[[Settings], ModelCatalogue]
     open_engine: Callable[[Settings], Any]
     experiments: MakeExperiments
+    open_store: Callable[[Settings], BlockStore]

@@ -15,6 +15,7 @@ from semantic.adapters.cli.services import Services
 from semantic.adapters.mlx.blas import BlasReport
 from semantic.adapters.mlx.runtime import Runtime
 from semantic.adapters.model_sources.catalogue import FileSource, ModelCatalogue
+from semantic.adapters.storage.disk_store import DiskStore
 from semantic.application.ports.model_source import LoadedModel
 from semantic.settings import load_settings
 
@@ -91,4 +92,9 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     def unused(settings: Any) -> Any:
         raise AssertionError("these commands open no engine and run no experiment")
 
-    return Cli(Services(load_settings, lambda settings: HEALTHY, lambda settings: catalogue, unused, unused))
+    def open_store(settings: Any) -> DiskStore:
+        return DiskStore(settings.store)
+
+    return Cli(
+        Services(load_settings, lambda settings: HEALTHY, lambda settings: catalogue, unused, unused, open_store)
+    )
