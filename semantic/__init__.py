@@ -13,8 +13,9 @@ from semantic.domain.errors import SemanticError
 from semantic.domain.value_objects import Completion, Delta, FinishReason, SamplingParams, Timings, Usage
 
 if TYPE_CHECKING:
-    from semantic.application.batch_engine import BlockPoolBatchEngine, EngineStats
+    from semantic.application.batch_engine import BlockPoolBatchEngine
     from semantic.application.engine import Engine
+    from semantic.application.engine_stats import EngineStats
     from semantic.application.requests import Request
 
 __version__ = "0.1.0"
@@ -37,7 +38,7 @@ __all__ = [
 
 _LAZY = {
     "BlockPoolBatchEngine": "semantic.application.batch_engine",
-    "EngineStats": "semantic.application.batch_engine",
+    "EngineStats": "semantic.application.engine_stats",
     "Engine": "semantic.application.engine",
     "Request": "semantic.application.requests",
 }

@@ -1,37 +1,31 @@
 """The batch engine: many sequences, one model, one block pool. One step is schedule, forward, commit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from secrets import randbits
 
 import attrs
 from attrs import define, frozen
 
+from semantic.application.engine_stats import EngineStats
+from semantic.application.joining import Joining
+from semantic.application.lease import Lease
+from semantic.application.make_cache import cache_context, make_prefix_cache
 from semantic.application.ports.clock import Clock
-from semantic.application.ports.model import DecodeRow, LanguageModel, SequenceCache
+from semantic.application.ports.model import DecodeRow, LanguageModel
 from semantic.application.ports.telemetry import Telemetry
 from semantic.application.ports.tokenizer import Tokenizer
-from semantic.application.scheduler import Chunk, Scheduler, blocks_needed
+from semantic.application.request_check import check_request
+from semantic.application.scheduler import Admission, Chunk, Scheduler
+from semantic.application.store_tier import StoreTier
 from semantic.application.text_assembly import TextAssembler
 from semantic.domain.entities import Sequence
-from semantic.domain.errors import (
-    EmptyPromptError,
-    InvalidRequestError,
-    PromptTooLongError,
-    RequestTooLargeError,
-    TokenizerRequiredError,
-    TokenOutOfVocabularyError,
-    UnknownRequestError,
-)
+from semantic.domain.errors import UnknownRequestError
 from semantic.domain.identifiers import RequestId
 from semantic.domain.services import BlockPool
-from semantic.domain.value_objects import (
-    Completion,
-    Delta,
-    FinishReason,
-    SamplingParams,
-    Timings,
-    Usage,
-)
+from semantic.domain.value_objects import Completion, Delta, FinishReason, SamplingParams, Timings, Usage
+from semantic.domain.value_objects.cache_context import DEFAULT_NAMESPACE
+
+_WAIT_FOR_STORE_S = 0.05
 
 
 @frozen
@@ -43,41 +37,26 @@ class Output:
     error: Exception | None = None
 
 
-@frozen
-class EngineStats:
-    """Counts of the engine now, and since it was opened. Bytes: ``cache_bytes`` KV memory, ``weight_bytes`` model."""
-
-    waiting: int
-    running: int
-    pool_total_blocks: int
-    pool_free_blocks: int
-    pool_blocks_in_use: int
-    cache_bytes: int
-    weight_bytes: int
-    steps: int
-    prefilled_tokens: int
-    generated_tokens: int
-    finished_requests: int
-
-
 @define(eq=False)
 class _Request:
     """A sequence with what the engine needs to serve it."""
 
     sequence: Sequence
-    cache: SequenceCache
+    lease: Lease
     text: TextAssembler
     seed: int
     stop_token_ids: frozenset[int]
     submitted_at: float
     first_token_at: float = 0.0
+    is_prefetched: bool = False
 
 
 class BlockPoolBatchEngine:
     """Submit requests, call :meth:`step` until :attr:`has_work` is false, collect the outputs.
 
     Sequences join and leave the batch at any step. Not thread-safe: one thread owns the engine and its model; the
-    :class:`~semantic.application.engine.Engine` puts such a thread around it.
+    :class:`~semantic.application.engine.Engine` puts such a thread around it. ``prefix_caching=False`` computes every
+    prompt from its beginning.
     """
 
     def __init__(
@@ -89,12 +68,19 @@ class BlockPoolBatchEngine:
         clock: Clock,
         telemetry: Telemetry,
         max_num_seqs: int = 16,
+        prefix_caching: bool = True,
+        tier: StoreTier | None = None,
         random_seed: Callable[[], int] = lambda: randbits(63),
     ) -> None:
         self.model, self.tokenizer, self.pool = model, tokenizer, pool
+        self.context = cache_context(model.profile)
+        self.cache = make_prefix_cache(model, pool, tier, telemetry, prefix_caching=prefix_caching)
+        self.tier = tier
         self._clock, self._telemetry = clock, telemetry
         self._random_seed = random_seed
-        self._scheduler = Scheduler(pool, max_num_seqs=max_num_seqs, prefill_step_size=model.profile.prefill_step_size)
+        step_size = model.profile.prefill_step_size
+        self._scheduler = Scheduler(max_num_seqs=max_num_seqs, prefill_step_size=step_size)
+        self._joining = Joining(self.cache.index, step_size)
         self._requests: dict[RequestId, _Request] = {}
         self._next_id = 0
         self._counts = {"steps": 0, "prefilled_tokens": 0, "generated_tokens": 0, "finished_requests": 0}
@@ -107,45 +93,37 @@ class BlockPoolBatchEngine:
     # -- requests --------------------------------------------------------------------------------
 
     def check(self, prompt_token_ids: list[int], sampling: SamplingParams) -> SamplingParams:
-        """Refuse what can never be served; may be called from any thread.
+        """Refuse what can never be served, as :func:`check_request` says; may be called from any thread."""
+        return check_request(
+            prompt_token_ids,
+            sampling,
+            self.model.profile,
+            total_blocks=self.pool.total_blocks,
+            has_tokenizer=self.tokenizer is not None,
+        )
 
-        Returns ``sampling`` with ``max_tokens`` cut to what the model's context leaves. Raises
-        :class:`EmptyPromptError`, :class:`TokenOutOfVocabularyError`, :class:`PromptTooLongError`,
-        :class:`RequestTooLargeError`, :class:`TokenizerRequiredError`, or their base :class:`InvalidRequestError`.
+    def submit(
+        self,
+        prompt_token_ids: list[int],
+        sampling: SamplingParams | None = None,
+        *,
+        namespace: str = DEFAULT_NAMESPACE,
+        owner: object = None,
+        boundaries: Iterable[int] = (),
+    ) -> RequestId:
+        """Queue a request; :meth:`check` says what is refused. Nothing is computed before the next step.
+
+        Only what was computed in the same ``namespace`` is used again. ``owner`` is the agent that it belongs to.
+        ``boundaries`` are positions in the prompt that are worth returning to.
         """
-        profile = self.model.profile
-        if not prompt_token_ids:
-            raise EmptyPromptError("the prompt has no tokens; pass a non-empty string, token ids or messages")
-        for position, token_id in enumerate(prompt_token_ids):
-            if not isinstance(token_id, int):
-                raise InvalidRequestError(f"token id {token_id!r} at position {position} is not an integer")
-            if not 0 <= token_id < profile.vocab_size:
-                raise TokenOutOfVocabularyError(token_id, position, profile.vocab_size)
-        if sampling.top_k >= profile.vocab_size:
-            raise InvalidRequestError(
-                f"top_k must be smaller than the vocabulary ({profile.vocab_size}), got {sampling.top_k}; 0 keeps all"
-            )
-        if sampling.stop and self.tokenizer is None:
-            raise TokenizerRequiredError("stop strings need a tokenizer; pass stop_token_ids instead")
-        if profile.context_length is not None:
-            room = profile.context_length - len(prompt_token_ids)
-            if room <= 0:
-                raise PromptTooLongError(len(prompt_token_ids), profile.context_length)
-            sampling = attrs.evolve(sampling, max_tokens=min(sampling.max_tokens, room))
-        needed = blocks_needed(self._sequence(RequestId(-1), prompt_token_ids, sampling))
-        if needed > self.pool.total_blocks:
-            raise RequestTooLargeError(needed, self.pool.total_blocks, profile.cache_spec.block_tokens)
-        return sampling
-
-    def submit(self, prompt_token_ids: list[int], sampling: SamplingParams | None = None) -> RequestId:
-        """Queue a request; :meth:`check` says what is refused. Nothing is computed before the next step."""
         sampling = self.check(prompt_token_ids, sampling or SamplingParams())
         request_id = RequestId(self._next_id)
         self._next_id += 1
         eos = self.tokenizer.eos_token_ids if self.tokenizer else frozenset()
+        block_tokens = self.model.profile.cache_spec.block_tokens
         request = _Request(
-            sequence=self._sequence(request_id, prompt_token_ids, sampling),
-            cache=self.model.memory.open(),
+            sequence=Sequence(request_id, prompt_token_ids, sampling, block_tokens, boundaries),
+            lease=self.cache.lease(self.context.root(namespace), prompt_token_ids, owner),
             text=TextAssembler(self.tokenizer.detokenizer() if self.tokenizer else None, sampling.stop),
             seed=self._random_seed() if sampling.seed is None else sampling.seed,
             stop_token_ids=eos | sampling.stop_token_ids,
@@ -171,23 +149,55 @@ class BlockPoolBatchEngine:
         Returns what came of it. A forward that fails ends the requests that took part in it; the others go on.
         """
         self._counts["steps"] += 1
-        self._admit()
-        outputs = [output for chunk in self._scheduler.chunks() for output in self._prefill(chunk)]
-        return outputs + self._decode(self._scheduler.rows())
+        self.poll()
+        self._scheduler.admit(self._try_to_admit)
+        self._prefetch()
+        chunks = self._scheduler.chunks()
+        outputs = [output for chunk in chunks for output in self._prefill(chunk)]
+        rows = self._scheduler.rows()
+        if self.tier is not None and not chunks and not rows:
+            self.tier.wait(_WAIT_FOR_STORE_S)  # all that is left to do is on its way from the store
+        return outputs + self._decode(rows)
 
-    def _admit(self) -> None:
-        for sequence in self._scheduler.admit():
-            cache = self._requests[sequence.request_id].cache
-            self.model.memory.attach(cache, sequence.block_table.block_ids)
+    def poll(self) -> None:
+        """Take note of what the store has done meanwhile."""
+        if self.tier is not None:
+            self.tier.poll()
+
+    def _try_to_admit(self, sequence: Sequence) -> Admission:
+        request = self._requests[sequence.request_id]
+        running = [(other, self._requests[other.request_id].lease) for other in self._scheduler.running]
+        cached = self.cache.match(request.lease, sequence.num_prefill_tokens).num_tokens
+        if self._joining.is_worth_waiting(sequence, request.lease, cached, running):
+            return Admission.HELD_BACK
+
+        def settled(ok: bool) -> None:
+            if not ok:
+                sequence.wait()
+                self._scheduler.put_back(sequence)
+
+        return Admission.ADMITTED if self.cache.acquire(sequence, request.lease, settled) else Admission.NO_ROOM
+
+    def _prefetch(self) -> None:
+        """Bring from the store what those will need who have to wait for their turn."""
+        if self.tier is None:
+            return
+        for sequence in self._scheduler.waiting:
+            request = self._requests[sequence.request_id]
+            if not request.is_prefetched:
+                request.is_prefetched = True
+                self.cache.prefetch(request.lease, sequence.num_prefill_tokens)
 
     def _prefill(self, chunk: Chunk) -> list[Output]:
-        request = self._requests[chunk.sequence.request_id]
+        sequence = chunk.sequence
+        request = self._requests[sequence.request_id]
         try:
-            self.model.prefill(request.cache, chunk.token_ids)
+            self.model.prefill(request.lease.cache, chunk.token_ids)
         except Exception as error:  # noqa: BLE001 - whatever a model raises is this request's end, not the engine's
             return [self._fail(request, error)]
-        chunk.sequence.commit_chunk(len(chunk.token_ids))
+        sequence.commit_chunk(len(chunk.token_ids))
         self._counts["prefilled_tokens"] += len(chunk.token_ids)
+        self.cache.sealing.prefilled(sequence, request.lease)
         return []
 
     def _decode(self, sequences: list[Sequence]) -> list[Output]:
@@ -203,7 +213,7 @@ class BlockPoolBatchEngine:
     def _row(self, request: _Request) -> DecodeRow:
         sequence = request.sequence
         return DecodeRow(
-            cache=request.cache,
+            cache=request.lease.cache,
             token_id=sequence.last_token,
             sampling=sequence.sampling,
             seed=request.seed,
@@ -213,6 +223,8 @@ class BlockPoolBatchEngine:
     def _commit(self, request: _Request, token: int) -> Output:
         """Take one drawn token into the request: text, stops, limit."""
         sequence, text = request.sequence, request.text
+        sequence.commit_row()
+        self.cache.sealing.decoded(sequence, request.lease)
         if not sequence.output_token_ids and not request.first_token_at:
             request.first_token_at = self._clock.monotonic()
         if token in request.stop_token_ids:
@@ -234,7 +246,7 @@ class BlockPoolBatchEngine:
 
     def _conclude(self, request: _Request, token_ids: tuple[int, ...], piece: str) -> Output:
         completion = self._completion(request)
-        self._free(request)
+        self._end(request, keep=True)
         self._counts["finished_requests"] += 1
         self._telemetry.event(
             "request.finished",
@@ -247,18 +259,17 @@ class BlockPoolBatchEngine:
 
     def _fail(self, request: _Request, error: Exception) -> Output:
         request.sequence.fail()
-        self._free(request)
+        self._end(request, keep=False)
         self._telemetry.error(
             "request.failed", request_id=request.sequence.request_id, error=f"{type(error).__name__}: {error}"
         )
         return Output(request.sequence.request_id, error=error)
 
-    def _free(self, request: _Request) -> None:
+    def _end(self, request: _Request, *, keep: bool) -> None:
         del self._requests[request.sequence.request_id]
         self._scheduler.remove(request.sequence)
-        self.model.memory.close(request.cache)
-        blocks = request.sequence.block_table.clear()
-        self.model.memory.discard(self.pool.release(reversed(blocks)).freed)
+        self._joining.forget(request.sequence.request_id)
+        self.cache.finish(request.sequence, request.lease, keep=keep)
 
     def _completion(self, request: _Request) -> Completion:
         sequence, now = request.sequence, self._clock.monotonic()
@@ -269,7 +280,7 @@ class BlockPoolBatchEngine:
             text=request.text.text,
             token_ids=tuple(sequence.output_token_ids),
             finish_reason=sequence.finish_reason,
-            usage=Usage(sequence.num_prompt_tokens, 0, drawn),
+            usage=Usage(sequence.num_prompt_tokens, sequence.num_cached_tokens, drawn),
             timings=Timings(
                 ttft_s=(request.first_token_at or now) - request.submitted_at,
                 decode_tokens_per_s=(drawn - 1) / decode_s if drawn > 1 and decode_s > 0 else 0.0,
@@ -280,23 +291,32 @@ class BlockPoolBatchEngine:
 
     def stats(self) -> EngineStats:
         """The engine's counts."""
+        cache, transfer = self.cache.stats, self.cache.transfer
         return EngineStats(
             waiting=len(self._scheduler.waiting),
             running=len(self._scheduler.running),
             pool_total_blocks=self.pool.total_blocks,
-            pool_free_blocks=self.pool.num_free,
+            pool_free_blocks=self.pool.num_available,
+            pool_cached_blocks=self.pool.num_evictable,
             pool_blocks_in_use=self.pool.num_in_use,
             cache_bytes=self.model.memory.nbytes,
             weight_bytes=self.model.profile.weight_bytes,
+            prompt_tokens=cache.looked_up_tokens,
+            cached_tokens_from_memory=cache.memory_tokens,
+            cached_tokens_from_store=cache.store_tokens,
+            evicted_blocks=transfer.evicted_blocks,
+            loaded_blocks=transfer.loaded_blocks,
+            lost_blocks=transfer.lost_blocks,
+            store=self.tier.stats() if self.tier is not None else None,
             **self._counts,
         )
 
     def close(self) -> list[Output]:
-        """Cancel every request and release the model. Closing twice is a no-op."""
+        """Cancel every request, make what was kept durable, and release the model. Closing twice is a no-op."""
         outputs = [self.cancel(request_id) for request_id in list(self._requests)]
+        if self.tier is not None:
+            self.tier.close()
+            self.tier.poll()
         self.pool.check_integrity()
         self.model.release()
         return outputs
-
-    def _sequence(self, request_id: RequestId, prompt_token_ids: list[int], sampling: SamplingParams) -> Sequence:
-        return Sequence(request_id, prompt_token_ids, sampling, self.model.profile.cache_spec.block_tokens)

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from semantic.application.batch_engine import BlockPoolBatchEngine, EngineStats
+from semantic.application.batch_engine import BlockPoolBatchEngine
+from semantic.application.engine_stats import EngineStats
 from semantic.application.owner_thread import OwnerThread
 from semantic.application.ports.model import ModelProfile
 from semantic.application.ports.telemetry import Telemetry

@@ -9,7 +9,8 @@ from concurrent.futures import Future
 
 from attrs import frozen
 
-from semantic.application.batch_engine import BlockPoolBatchEngine, EngineStats, Output
+from semantic.application.batch_engine import BlockPoolBatchEngine, Output
+from semantic.application.engine_stats import EngineStats
 from semantic.application.ports.telemetry import Telemetry
 from semantic.application.requests import Request
 from semantic.domain.errors import EngineClosedError, EngineDownError

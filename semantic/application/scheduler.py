@@ -1,12 +1,23 @@
 """Decides what a step works on. First come, first served."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable
+from enum import Enum
 
 from attrs import frozen
 
 from semantic.domain.entities import Sequence, SequenceState
-from semantic.domain.services import BlockPool
+
+
+class Admission(Enum):
+    """What came of trying to admit a sequence.
+
+    ``HELD_BACK``: what it needs is being computed for another one, so it waits and those behind it may pass.
+    """
+
+    ADMITTED = "admitted"
+    NO_ROOM = "no room"
+    HELD_BACK = "held back"
 
 
 @frozen
@@ -18,15 +29,14 @@ class Chunk:
 
 
 class Scheduler:
-    """Keeps the order of the waiting and admits them while the pool and the batch have room.
+    """Keeps the order of the waiting and admits them while there is room.
 
     A sequence is admitted with every block that it can ever need, so a running one never has to wait for memory.
     A chunk is cut at multiples of ``prefill_step_size`` of its own prompt, whatever else is in the batch: output must
     not depend on batch mates.
     """
 
-    def __init__(self, pool: BlockPool, *, max_num_seqs: int, prefill_step_size: int) -> None:
-        self._pool = pool
+    def __init__(self, *, max_num_seqs: int, prefill_step_size: int) -> None:
         self._max_num_seqs = max_num_seqs
         self._prefill_step_size = prefill_step_size
         self.waiting: deque[Sequence] = deque()
@@ -36,6 +46,11 @@ class Scheduler:
         """Queue a new sequence."""
         self.waiting.append(sequence)
 
+    def put_back(self, sequence: Sequence) -> None:
+        """Let a sequence that was admitted wait again, before all others."""
+        self.running.remove(sequence)
+        self.waiting.appendleft(sequence)
+
     def remove(self, sequence: Sequence) -> None:
         """Take a sequence out, wherever it is."""
         if sequence in self.running:
@@ -43,16 +58,17 @@ class Scheduler:
         else:
             self.waiting.remove(sequence)
 
-    def admit(self) -> Iterator[Sequence]:
-        """Move sequences from waiting to running, in order, until one does not fit. Yields each with its blocks."""
-        while self.waiting and len(self.running) < self._max_num_seqs:
-            sequence = self.waiting[0]
-            needed = blocks_needed(sequence)
-            if needed > self._pool.num_available:
+    def admit(self, try_to_admit: Callable[[Sequence], Admission]) -> None:
+        """Try the waiting in order, until there is no room for one; who is admitted runs."""
+        for sequence in tuple(self.waiting):
+            if len(self.running) >= self._max_num_seqs:
                 return
-            self.running.append(self.waiting.popleft())
-            sequence.admit(self._pool.allocate(needed).block_ids)
-            yield sequence
+            admission = try_to_admit(sequence)
+            if admission is Admission.NO_ROOM:
+                return
+            if admission is Admission.ADMITTED:
+                self.waiting.remove(sequence)
+                self.running.append(sequence)
 
     def chunks(self) -> list[Chunk]:
         """This step's prefill: at most ``prefill_step_size`` tokens in all, oldest sequences first."""

@@ -17,7 +17,8 @@ from semantic.adapters.fakes.experiments import (
 )
 from semantic.adapters.fakes.reference import FakeReference
 from semantic.adapters.reports.folder_catalogue import FolderCatalogue
-from semantic.application.batch_engine import BlockPoolBatchEngine, EngineStats
+from semantic.application.batch_engine import BlockPoolBatchEngine
+from semantic.application.engine_stats import EngineStats
 from semantic.application.ports.experiments import CatalogueEntry, RunnableExperiment
 from semantic.application.run_experiment import RunExperiment
 from semantic.domain.errors import ExperimentNotFoundError

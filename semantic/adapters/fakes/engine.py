@@ -10,6 +10,7 @@ from semantic.application.ports.clock import Clock
 from semantic.application.ports.model import LanguageModel
 from semantic.application.ports.telemetry import Telemetry
 from semantic.application.ports.tokenizer import Tokenizer
+from semantic.application.store_tier import StoreTier
 from semantic.domain.services import BlockPool
 
 
@@ -21,6 +22,8 @@ def fake_engine(
     max_num_seqs: int = 16,
     clock: Clock | None = None,
     telemetry: Telemetry | None = None,
+    prefix_caching: bool = True,
+    tier: StoreTier | None = None,
 ) -> Engine:
     """An :class:`~semantic.application.engine.Engine` with a real scheduler, pool and thread around a fake model."""
     telemetry = telemetry or RecordingTelemetry()
@@ -33,6 +36,8 @@ def fake_engine(
             max_num_seqs=max_num_seqs,
             clock=clock,
             telemetry=telemetry,
+            prefix_caching=prefix_caching,
+            tier=tier,
         )
 
     return Engine(build, telemetry)
@@ -46,6 +51,8 @@ def fake_batch_engine(
     max_num_seqs: int = 16,
     clock: Clock | None = None,
     telemetry: Telemetry | None = None,
+    prefix_caching: bool = True,
+    tier: StoreTier | None = None,
 ) -> BlockPoolBatchEngine:
     """The batch engine alone, to be stepped by hand."""
     return BlockPoolBatchEngine(
@@ -55,5 +62,7 @@ def fake_batch_engine(
         clock=clock or FakeClock(tick=0.001),
         telemetry=telemetry or RecordingTelemetry(),
         max_num_seqs=max_num_seqs,
+        prefix_caching=prefix_caching,
+        tier=tier,
         random_seed=lambda: 0,
     )

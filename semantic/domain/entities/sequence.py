@@ -14,6 +14,7 @@ class SequenceState(StrEnum):
     """Where a sequence stands. The last three are final."""
 
     WAITING = "waiting"
+    LOADING = "loading"
     PREFILLING = "prefilling"
     DECODING = "decoding"
     FINISHED = "finished"
@@ -25,6 +26,8 @@ class SequenceEvent(StrEnum):
     """What can happen to a sequence."""
 
     ADMIT = "be admitted"
+    BEGIN = "begin"
+    WAIT = "wait again"
     PREFILLED = "end its prefill"
     FINISH = "finish"
     CANCEL = "be cancelled"
@@ -35,9 +38,13 @@ _S, _E = SequenceState, SequenceEvent
 
 # What is not in the table is refused.
 TRANSITIONS: dict[tuple[SequenceState, SequenceEvent], SequenceState] = {
-    (_S.WAITING, _E.ADMIT): _S.PREFILLING,
+    (_S.WAITING, _E.ADMIT): _S.LOADING,
     (_S.WAITING, _E.CANCEL): _S.CANCELLED,
     (_S.WAITING, _E.FAIL): _S.FAILED,
+    (_S.LOADING, _E.BEGIN): _S.PREFILLING,
+    (_S.LOADING, _E.WAIT): _S.WAITING,
+    (_S.LOADING, _E.CANCEL): _S.CANCELLED,
+    (_S.LOADING, _E.FAIL): _S.FAILED,
     (_S.PREFILLING, _E.PREFILLED): _S.DECODING,
     (_S.PREFILLING, _E.CANCEL): _S.CANCELLED,
     (_S.PREFILLING, _E.FAIL): _S.FAILED,
@@ -52,8 +59,10 @@ class Sequence:
     """The tokens, blocks and state of one request.
 
     The tokens are the prompt followed by the output; those at positions [0, ``num_computed_tokens``) have
-    their keys and values in the cache. Prefill computes the prompt but for its last token, which is the first
-    decode row, so while decoding exactly one token is not computed: ``last_token``.
+    their keys and values in the cache. Of the prompt, a prefix may be cached; prefill computes the rest but for the
+    last token, which is the first decode row, so while decoding exactly one token is not computed: ``last_token``.
+
+    ``boundaries`` are positions of the prompt at which a chunk has to end, because its context may be taken up there.
 
     A verb that the present state does not allow raises :class:`InvalidTransitionError` and changes nothing.
     Raises :class:`EmptyPromptError` without a prompt.
@@ -65,13 +74,16 @@ class Sequence:
         prompt_token_ids: Iterable[int],
         sampling: SamplingParams,
         block_tokens: int,
+        boundaries: Iterable[int] = (),
     ) -> None:
         self.request_id = request_id
         self.prompt_token_ids = tuple(prompt_token_ids)
         self.sampling = sampling
         self.block_table = BlockTable(block_tokens)
         self.output_token_ids: list[int] = []
+        self.boundaries = set(boundaries)
         self.num_computed_tokens = 0
+        self.num_cached_tokens = 0
         self.state = SequenceState.WAITING
         self.finish_reason: FinishReason | None = None
         if not self.prompt_token_ids:
@@ -101,6 +113,11 @@ class Sequence:
         return self.num_prompt_tokens + len(self.output_token_ids)
 
     @property
+    def token_ids(self) -> tuple[int, ...]:
+        """Prompt and output."""
+        return (*self.prompt_token_ids, *self.output_token_ids)
+
+    @property
     def max_total_tokens(self) -> int:
         """What :attr:`num_tokens` is at most; the last of them is never fed, so the cache holds one less."""
         return self.num_prompt_tokens + self.sampling.max_tokens
@@ -119,17 +136,33 @@ class Sequence:
     # -- verbs -----------------------------------------------------------------------------------
 
     def admit(self, block_ids: Iterable[BlockId]) -> None:
-        """Give the sequence its first blocks and start prefill; a one-token prompt is decoding at once."""
+        """Give the sequence its blocks; what is cached of its prompt may still have to be loaded."""
         self._fire(SequenceEvent.ADMIT)
         self.block_table.extend(block_ids)
+
+    def begin(self, num_cached_tokens: int = 0) -> None:
+        """Start prefill behind a cached prefix; where nothing is left to prefill, decoding starts at once."""
+        assert 0 <= num_cached_tokens <= self.num_prefill_tokens, f"{self!r}: {num_cached_tokens} cached"
+        assert num_cached_tokens <= self.block_table.capacity_tokens, f"{self!r}: {num_cached_tokens} do not fit"
+        self._fire(SequenceEvent.BEGIN)
+        self.num_computed_tokens = self.num_cached_tokens = num_cached_tokens
         self._end_prefill_when_done()
 
+    def wait(self) -> None:
+        """Be admitted again later: what was cached could not be loaded. The table must be empty."""
+        assert not len(self.block_table), f"{self!r}: it still has blocks"
+        self._fire(SequenceEvent.WAIT)
+
     def next_chunk(self, limit: int) -> tuple[int, ...]:
-        """The next tokens to prefill, at most ``limit``."""
+        """The next tokens to prefill, at most ``limit``, up to the next multiple of ``limit`` or boundary.
+
+        So chunks end at the same places whatever was cached.
+        """
         self._require(SequenceState.PREFILLING, "prefill")
         assert limit > 0, f"a chunk of {limit} tokens would never end"
         start = self.num_computed_tokens
-        return self.prompt_token_ids[start : min(start + limit, self.num_prefill_tokens)]
+        ends = [start - start % limit + limit, self.num_prefill_tokens, *self.boundaries]
+        return self.prompt_token_ids[start : min(end for end in ends if end > start)]
 
     def commit_chunk(self, num_tokens: int) -> None:
         """Record that the next ``num_tokens`` prompt tokens are in the cache; the last chunk ends prefill."""
@@ -140,13 +173,19 @@ class Sequence:
         self.num_computed_tokens = computed
         self._end_prefill_when_done()
 
-    def append(self, token_id: int) -> None:
-        """Record one decode step: :attr:`last_token` is in the cache now, and ``token_id`` came out."""
-        self._require(SequenceState.DECODING, "append a token")
+    def commit_row(self) -> None:
+        """Record that a decode step has put :attr:`last_token` into the cache."""
+        self._require(SequenceState.DECODING, "commit a row")
         computed = self.num_computed_tokens + 1
-        assert self.num_tokens < self.max_total_tokens, f"{self!r}: max_tokens is reached"
+        assert computed == self.num_tokens, f"{self!r}: the row was committed before"
         assert computed <= self.block_table.capacity_tokens, f"{self!r}: {computed} tokens do not fit the blocks"
         self.num_computed_tokens = computed
+
+    def append(self, token_id: int) -> None:
+        """Record the token that came out of a decode step; it is not computed yet."""
+        self._require(SequenceState.DECODING, "append a token")
+        assert self.num_tokens == self.num_computed_tokens, f"{self!r}: a token was drawn without a row"
+        assert self.num_tokens < self.max_total_tokens, f"{self!r}: max_tokens is reached"
         self.output_token_ids.append(token_id)
 
     def finish(self, reason: FinishReason) -> None:

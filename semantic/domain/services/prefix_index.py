@@ -5,7 +5,9 @@ resident, or stored, or both; one that is neither is taken out. Taking out a par
 are: they can't be reached until the same parent comes back, which is the same because its name is its contents.
 """
 
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
+from operator import attrgetter
 
 from attrs import frozen
 
@@ -15,7 +17,7 @@ from semantic.domain.value_objects.cache_context import block_hash
 from semantic.domain.value_objects.packed_tokens import TOKEN_BYTES, common_tokens
 from semantic.domain.value_objects.reuse import Reuse
 
-_EMPTY: dict[BlockHash, KVBlock] = {}
+_tokens = attrgetter("tokens")
 
 
 @frozen
@@ -41,8 +43,8 @@ class PrefixIndex:
         self.block_tokens, self.reuse = block_tokens, reuse
         self._chunk_tokens = chunk_tokens or block_tokens
         self._blocks: dict[BlockHash, KVBlock] = {}
-        self._children: dict[tuple[BlockHash, bytes], dict[BlockHash, KVBlock]] = {}  # by parent and first token
-        self._residents: dict[BlockId, list[KVBlock]] = {}  # a block and shorter versions of it share memory
+        self._children: dict[BlockHash, list[KVBlock]] = {}  # by parent, sorted: those that begin alike are neighbours
+        self._residents: dict[BlockId, dict[BlockHash, KVBlock]] = {}  # shorter versions of a block share its memory
 
     def __len__(self) -> int:
         return len(self._blocks)
@@ -57,84 +59,109 @@ class PrefixIndex:
     # -- what is there ---------------------------------------------------------------------------
 
     def add(self, block: KVBlock) -> KVBlock:
-        """Put a block in, or learn from it where the one that is there of the same name now is. Returns that one."""
+        """Put a block in that is somewhere, or learn from it where the one of the same name now is. Returns that one.
+
+        Equal tokens, unequal state: a copy with state takes the place of those without, and one without teaches
+        nothing. So ``has_state`` is true of every place where a block is.
+        """
         present = self._blocks.get(block.hash)
         if present is None:
             self._blocks[block.hash] = present = block
-            self._siblings(block)[block.hash] = block
-        else:
+            insort(self._children.setdefault(block.parent, []), block, key=_tokens)
+        elif block.has_state and not present.has_state:
+            self.detach(present)
+            present.has_state, present.stored = True, block.stored
+        elif block.has_state == present.has_state:
             present.stored |= block.stored
-            present.has_state |= block.has_state
-        if block.block_id is not None and (present is block or present.block_id is None):
+        else:
+            return present
+        if block.block_id is not None and (present is block or not present.is_resident):
             self.make_resident(present, block.block_id)
         return present
 
     def make_resident(self, block: KVBlock, block_id: BlockId) -> None:
-        """Note that the block's contents are in this memory now."""
+        """Note that the block's contents are in this memory now, and in no other. One taken out since stays out."""
+        if self._blocks.get(block.hash) is not block:
+            return
+        if block.block_id != block_id:
+            self.detach(block)
+        others = self._residents.setdefault(block_id, {})
+        assert all(_are_versions(block, other) for other in others.values()), "memory holds two different blocks"
+        others[block.hash] = block
         block.block_id = block_id
-        self._residents.setdefault(block_id, []).append(block)
 
     def residents(self, block_id: BlockId) -> tuple[KVBlock, ...]:
         """The blocks whose contents are in this memory."""
-        return tuple(self._residents.get(block_id, ()))
+        return tuple(self._residents.get(block_id, {}).values())
 
     def evict(self, block_id: BlockId) -> None:
         """Note that this memory has other contents now. Blocks that are not stored either are taken out."""
-        for block in self._residents.pop(block_id, ()):
+        for block in self._residents.pop(block_id, {}).values():
             block.block_id = None
             if not block.stored:
                 self._take_out(block)
 
     def unstore(self, block: KVBlock) -> None:
-        """Note that the store has lost the block. It is taken out unless it is resident."""
-        block.stored = False
-        if not block.is_resident:
-            self._take_out(block)
+        """Note that the store has lost the block of this name. It is taken out unless it is resident."""
+        present = self._blocks.get(block.hash, block)
+        present.stored = False
+        if not present.is_resident:
+            self._take_out(present)
 
     def remove(self, block: KVBlock) -> bool:
-        """Take a block out wherever it is. Returns whether its memory now holds nothing that is indexed."""
-        block.stored = False
+        """Take the block of this name out. Returns whether its memory now holds nothing that is indexed."""
+        present = self._blocks.get(block.hash, block)
+        present.stored = False
+        self._take_out(present)
+        return self.detach(present)
+
+    def shorter_versions(self, block: KVBlock) -> list[KVBlock]:
+        """The blocks behind the same parent whose tokens this one begins with."""
+        return self._prefixes(block.parent, block.tokens[:-TOKEN_BYTES])
+
+    def descendants(self, block: KVBlock) -> list[KVBlock]:
+        """Every block that continues this one, nearest first."""
+        found: list[KVBlock] = []
+        pending = [block]
+        for ancestor in pending:
+            children = self._children.get(ancestor.hash, [])
+            found += children
+            pending += children
+        return found
+
+    def detach(self, block: KVBlock) -> bool:
+        """Note that a block is not in memory any more. Returns whether that memory now holds nothing that is indexed.
+
+        The block stays in the index even if it is not stored: :meth:`remove` it, or make it resident elsewhere.
+        """
         block_id, block.block_id = block.block_id, None
-        self._take_out(block)
         if block_id is None:
             return False
-        self._residents[block_id].remove(block)
-        if self._residents[block_id]:
-            return False
-        del self._residents[block_id]
-        return True
-
-    def descendants(self, block: KVBlock) -> Iterator[KVBlock]:
-        """Every block that continues this one, nearest first. O(index)."""
-        by_parent: dict[BlockHash, list[KVBlock]] = {}
-        for other in self._blocks.values():
-            by_parent.setdefault(other.parent, []).append(other)
-        pending = [block.hash]
-        for name in pending:
-            for child in by_parent.get(name, ()):
-                pending.append(child.hash)
-                yield child
+        residents = self._residents.get(block_id, {})
+        left = residents.pop(block.hash, None) is not None and not residents
+        if left:
+            del self._residents[block_id]
+        return left
 
     def _take_out(self, block: KVBlock) -> None:
-        if self._blocks.pop(block.hash, None) is not None:
-            siblings = self._siblings(block)
-            del siblings[block.hash]
-            if not siblings:
-                del self._children[block.parent, block.tokens[:TOKEN_BYTES]]
-
-    def _siblings(self, block: KVBlock) -> dict[BlockHash, KVBlock]:
-        return self._children.setdefault((block.parent, block.tokens[:TOKEN_BYTES]), {})
+        if self._blocks.pop(block.hash, None) is None:
+            return
+        siblings = self._children[block.parent]
+        del siblings[bisect_left(siblings, block.tokens, key=_tokens)]
+        if not siblings:
+            del self._children[block.parent]
 
     # -- finding ---------------------------------------------------------------------------------
 
     def match(self, root: BlockHash, tokens: bytes, limit: int) -> Match:
         """The longest prefix of packed ``tokens`` that may be used, of at most ``limit`` tokens."""
+        limit = min(limit, len(tokens) // TOKEN_BYTES)
         if self.reuse is Reuse.NEVER or limit <= 0:
             return Match()
         if self.reuse is Reuse.AT_STATES:
             return self._at_states(root, tokens, limit)
-        path = self._whole_blocks(root, tokens, limit)
-        return self._at_chunks(path) if self.reuse is Reuse.AT_CHUNKS else self._anywhere(root, path, tokens, limit)
+        longest = self._anywhere(root, tokens, limit)
+        return self._at_chunks(longest) if self.reuse is Reuse.AT_CHUNKS else longest
 
     def path(self, root: BlockHash, tokens: bytes) -> list[KVBlock]:
         """The blocks that hold exactly a prefix of packed ``tokens``: whole ones in order, then partial ones."""
@@ -151,21 +178,23 @@ class PrefixIndex:
             parent = found.hash
         return path
 
-    def _at_chunks(self, path: list[KVBlock]) -> Match:
-        num_tokens = len(path) * self.block_tokens // self._chunk_tokens * self._chunk_tokens
-        return Match(tuple(path[: num_tokens // self.block_tokens]), num_tokens)
+    def _at_chunks(self, longest: Match) -> Match:
+        num_tokens = longest.num_tokens // self._chunk_tokens * self._chunk_tokens
+        return Match(tuple(block for block in longest.blocks if block.start < num_tokens), num_tokens)
 
-    def _anywhere(self, root: BlockHash, path: list[KVBlock], tokens: bytes, limit: int) -> Match:
+    def _anywhere(self, root: BlockHash, tokens: bytes, limit: int) -> Match:
+        path = self._whole_blocks(root, tokens, limit)
         parent, start = (path[-1].hash, path[-1].end) if path else (root, 0)
         rest = self._next(tokens, start, limit)
-        best, most = None, 0
-        for child in self._children.get((parent, rest[:TOKEN_BYTES]), _EMPTY).values():
-            common = common_tokens(child.tokens, rest)
-            if common > most or (best is not None and common == most and _suits_better(child, best)):
-                best, most = child, common
-        if best is None:
+        children = self._children.get(parent, [])
+        place = bisect_left(children, rest, key=_tokens)  # those most like the rest are beside its place
+        most = max((common_tokens(child.tokens, rest) for child in children[max(0, place - 1) : place + 1]), default=0)
+        if not most:
             return Match(tuple(path), start)
-        return Match((*path, best), start + most)
+        head = rest[: most * TOKEN_BYTES]
+        first = bisect_left(children, head, key=_tokens)
+        behind = bisect_right(children, head, key=lambda child: child.tokens[: len(head)])
+        return Match((*path, min(children[first:behind], key=_cost)), start + most)
 
     def _at_states(self, root: BlockHash, tokens: bytes, limit: int) -> Match:
         best = Match()
@@ -181,25 +210,40 @@ class PrefixIndex:
         """Blocks that agree with the tokens to their own end, partial ones before the whole one beside them."""
         parent, start = root, 0
         while True:
-            rest = self._next(tokens, start, limit)
-            agreeing = [
-                child
-                for child in self._children.get((parent, rest[:TOKEN_BYTES]), _EMPTY).values()
-                if rest.startswith(child.tokens)
-            ]
             whole = None
-            for child in sorted(agreeing, key=lambda child: child.end):
+            for child in self._prefixes(parent, self._next(tokens, start, limit)):
                 whole = child if child.num_tokens == self.block_tokens else None
                 yield child, whole is not None
             if whole is None:
                 return
             parent, start = whole.hash, whole.end
 
+    def _prefixes(self, parent: BlockHash, rest: bytes) -> list[KVBlock]:
+        """The children of ``parent`` that ``rest`` begins with, shortest first."""
+        found: list[KVBlock] = []
+        children = self._children.get(parent, [])
+        while rest:
+            place = bisect_right(children, rest, key=_tokens)
+            if not place:
+                break
+            child = children[place - 1]  # a prefix that is longer than what they have in common would lie behind it
+            common = common_tokens(child.tokens, rest)
+            if common == child.num_tokens:
+                found.append(child)
+                common -= 1
+            rest = rest[: common * TOKEN_BYTES]
+        return found[::-1]
+
     def _next(self, tokens: bytes, start: int, limit: int) -> bytes:
         """The tokens from ``start`` on that one block can hold."""
         return tokens[start * TOKEN_BYTES : min(limit, start + self.block_tokens) * TOKEN_BYTES]
 
 
-def _suits_better(child: KVBlock, best: KVBlock) -> bool:
-    """Of two that hold equally much: the resident one, then the one that needs less cutting."""
-    return (child.is_resident, -child.num_tokens) > (best.is_resident, -best.num_tokens)
+def _cost(block: KVBlock) -> tuple[bool, int]:
+    """Of blocks that hold equally much: a resident one costs least, then the one that needs the least cutting."""
+    return not block.is_resident, block.num_tokens
+
+
+def _are_versions(a: KVBlock, b: KVBlock) -> bool:
+    """Whether one continues the other in the same place."""
+    return a.parent == b.parent and (a.tokens.startswith(b.tokens) or b.tokens.startswith(a.tokens))

@@ -1,0 +1,192 @@
+"""Blocks between pool, memory and store. What is under way holds its block in the pool, so that nobody reuses it."""
+
+from collections.abc import Callable, Iterable
+
+from attrs import define, field
+
+from semantic.application.ports.block_store import BlockToSave, StoredBlock
+from semantic.application.ports.model import CacheMemory
+from semantic.application.ports.telemetry import Telemetry
+from semantic.application.store_tier import StoreTier
+from semantic.domain.entities import KVBlock
+from semantic.domain.identifiers import BlockHash, BlockId
+from semantic.domain.services import BlockPool, PrefixIndex
+
+Then = Callable[[bool], None]
+
+
+@define(eq=False)
+class _Load:
+    block_id: BlockId
+    waiting: list[Then] = field(factory=list)
+
+
+class BlockTransfer:
+    """Saves and loads blocks of one context. Without a tier nothing is saved, and nothing is there to load."""
+
+    def __init__(
+        self,
+        *,
+        pool: BlockPool,
+        index: PrefixIndex,
+        memory: CacheMemory,
+        tier: StoreTier | None,
+        context: str,
+        telemetry: Telemetry,
+    ) -> None:
+        self._pool, self._index, self._memory = pool, index, memory
+        self.tier = tier
+        self._context, self._telemetry = context, telemetry
+        self._saving: dict[BlockHash, KVBlock] = {}
+        self._loading: dict[BlockHash, _Load] = {}
+        if tier is not None:
+            tier.on_evicted = self._note_evicted
+        self.evicted_blocks = self.loaded_blocks = self.lost_blocks = 0
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether any block is on its way from the store."""
+        return bool(self._loading)
+
+    def place_of(self, block: KVBlock) -> BlockId | None:
+        """Where a block is, or is being loaded to."""
+        load = self._loading.get(block.hash)
+        return load.block_id if load else block.block_id
+
+    # -- memory ----------------------------------------------------------------------------------
+
+    def has_room(self, num_blocks: int) -> bool:
+        """Whether so many blocks can be allocated now."""
+        return num_blocks <= self._pool.num_available
+
+    def allocate(self, num_blocks: int) -> list[BlockId]:
+        """Blocks from the pool; what they held before is evicted."""
+        allocation = self._pool.allocate(num_blocks)
+        for block_id in allocation.evicted:
+            self._index.evict(block_id)
+        self._memory.discard(allocation.evicted)
+        self.evicted_blocks += len(allocation.evicted)
+        return list(allocation.block_ids)
+
+    def release(self, block_ids: list[BlockId]) -> None:
+        """Drop a holder of each block, and the memory of those that nobody holds or keeps."""
+        self._memory.discard(self._pool.release(block_ids).freed)
+
+    def keep(self, block_id: BlockId) -> None:
+        """Keep a block's contents when nobody holds it any more, until its memory is needed."""
+        self._pool.keep([block_id])
+
+    def touch(self, blocks: Iterable[KVBlock]) -> None:
+        """Count blocks, in the order of their tokens, as used just now: the last one is evicted first."""
+        self._pool.touch([block.block_id for block in blocks if block.block_id is not None][::-1])
+
+    def drop(self, block: KVBlock) -> None:
+        """Drop a block from memory; in the store it stays."""
+        block_id = block.block_id
+        if block_id is not None and self._index.detach(block):
+            self._memory.discard(self._pool.forget([block_id]))
+
+    def remove(self, block: KVBlock) -> None:
+        """Erase a block from memory and store."""
+        self.erase(block)
+        self.drop(block)
+        self._index.remove(block)
+
+    # -- to the store ----------------------------------------------------------------------------
+
+    def is_persisted(self, block: KVBlock) -> bool:
+        """Whether the store has the block, or will."""
+        return block.stored or block.hash in self._saving
+
+    def note_use(self, blocks: Iterable[KVBlock]) -> None:
+        """Tell the store which of its blocks were used."""
+        if self.tier is not None:
+            self.tier.touch(block.hash for block in blocks if block.stored)
+
+    def save(self, block: KVBlock) -> None:
+        """Have a resident block saved, unless it is or is about to be."""
+        if self.tier is None or self.is_persisted(block):
+            return
+        block_id = block.block_id
+        assert block_id is not None, "only what is resident can be saved"
+        self._saving[block.hash] = block
+        self._pool.share([block_id])
+        stored = StoredBlock(
+            hash=block.hash,
+            parent=block.parent,
+            context=self._context,
+            start=block.start,
+            tokens=block.tokens,
+            has_state=block.has_state,
+        )
+        tensors = self._memory.contents(block_id, block.num_tokens)
+
+        def done(error: Exception | None) -> None:
+            if self._saving.get(block.hash) is block:
+                del self._saving[block.hash]
+                block.stored = error is None
+            self.release([block_id])
+
+        self.tier.save(BlockToSave(stored, tensors), done)
+
+    def erase(self, block: KVBlock) -> None:
+        """Have a block erased from the store, if it is or is about to be there."""
+        if self.tier is not None and self.is_persisted(block):
+            self._saving.pop(block.hash, None)
+            block.stored = False
+            self.tier.delete([block.hash])
+
+    def _note_evicted(self, hashes: Iterable[BlockHash]) -> None:
+        for block in map(self._index.get, hashes):
+            if block is not None:
+                self._index.unstore(block)
+
+    # -- from the store --------------------------------------------------------------------------
+
+    def load(self, block: KVBlock, block_id: BlockId, then: Then) -> None:
+        """Load a block to where it will be resident. ``then`` is told whether it worked."""
+        self._loading[block.hash] = _Load(block_id, [then])
+
+        def done(error: Exception | None) -> None:
+            load = self._loading.pop(block.hash)
+            if error is None and self._index.get(block.hash) is block and not block.is_resident:
+                self._index.make_resident(block, block_id)
+                self._pool.keep([block_id])
+            for waiting in load.waiting:
+                waiting(error is None)
+
+        self._start(block, block_id, done)
+
+    def join(self, block: KVBlock, then: Then) -> None:
+        """Be told as well when a load that is under way has ended."""
+        self._loading[block.hash].waiting.append(then)
+
+    def load_apart(self, block: KVBlock, block_id: BlockId, then: Then) -> None:
+        """Load a block's contents to be written on: the block itself does not become resident."""
+        self._start(block, block_id, lambda error: then(error is None))
+
+    def _start(self, block: KVBlock, block_id: BlockId, done: Callable[[Exception | None], None]) -> None:
+        assert self.tier is not None, "without a store there is nothing to load"
+        self._pool.share([block_id])
+
+        def ended(error: Exception | None) -> None:
+            if error is None:
+                self.loaded_blocks += 1
+            else:
+                self._give_up(block, error)
+            done(error)
+            self.release([block_id])
+
+        self.tier.load(block.hash, self._memory.receive(block_id, block.num_tokens), ended)
+
+    def _give_up(self, block: KVBlock, error: Exception) -> None:
+        """A block that can't be loaded is a miss from now on."""
+        self.lost_blocks += 1
+        self._telemetry.warning(
+            "cache.block.lost",
+            block=block.hash.hex(),
+            tokens=block.num_tokens,
+            error=f"{type(error).__name__}: {error}",
+        )
+        if self._index.get(block.hash) is block:
+            self._index.unstore(block)

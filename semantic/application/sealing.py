@@ -1,0 +1,126 @@
+"""Leaving context behind: what a sequence has computed is indexed, block by block, and saved."""
+
+from semantic.application.block_transfer import BlockTransfer
+from semantic.application.lease import Lease
+from semantic.application.ports.model import CacheMemory
+from semantic.domain.entities import KVBlock, Sequence
+from semantic.domain.identifiers import BlockId
+from semantic.domain.services import PrefixIndex
+from semantic.domain.services.references import References
+from semantic.domain.value_objects import Reuse, block_hash, pack_tokens
+from semantic.domain.value_objects.packed_tokens import TOKEN_BYTES
+
+
+class Sealing:
+    """Indexes whole blocks as they become complete, and the part behind them where a context ends.
+
+    With pages the sequence's own blocks are indexed as they stand. Otherwise they are copied into blocks of their
+    own, as long as there is room that nobody holds.
+    """
+
+    def __init__(
+        self,
+        *,
+        index: PrefixIndex,
+        memory: CacheMemory,
+        transfer: BlockTransfer,
+        references: References,
+        chunk_tokens: int,
+    ) -> None:
+        self._index, self._memory = index, memory
+        self._transfer, self._references = transfer, references
+        self._chunk_tokens = chunk_tokens
+
+    def prefilled(self, sequence: Sequence, lease: Lease) -> None:
+        """After a chunk: whole blocks, and the part behind them if prefill is over or the chunk ends on purpose."""
+        computed = sequence.num_computed_tokens
+        on_purpose = computed in sequence.boundaries or computed == sequence.num_prefill_tokens
+        self._seal(sequence, lease, lease.tokens, tail=on_purpose, save_tail=self._index.reuse is Reuse.AT_STATES)
+
+    def decoded(self, sequence: Sequence, lease: Lease) -> None:
+        """After a decode step: the block that it completed, if it did."""
+        if sequence.num_computed_tokens % self._index.block_tokens == 0:
+            self._seal(sequence, lease, pack_tokens(sequence.token_ids), tail=False, save_tail=False)
+
+    def ended(self, sequence: Sequence, lease: Lease) -> None:
+        """When a sequence ends: all that it computed."""
+        self._seal(sequence, lease, pack_tokens(sequence.token_ids), tail=True, save_tail=True)
+
+    def _seal(self, sequence: Sequence, lease: Lease, tokens: bytes, *, tail: bool, save_tail: bool) -> None:
+        size, end = self._index.block_tokens, self._sealable(sequence)
+        while (len(lease.hashes) + 1) * size <= end:
+            block = self._seal_block(sequence, lease, tokens, (len(lease.hashes) + 1) * size, save=True)
+            if block is None:
+                return
+            lease.hashes.append(block.hash)
+        if tail and end > len(lease.hashes) * size:
+            self._seal_block(sequence, lease, tokens, end, save=save_tail)
+
+    def _sealable(self, sequence: Sequence) -> int:
+        """How far the context may be taken up again, in tokens."""
+        if self._index.reuse is Reuse.NEVER:
+            return 0
+        if self._index.reuse is Reuse.AT_CHUNKS:  # only what prefill computed in whole chunks
+            prefilled = min(sequence.num_computed_tokens, sequence.num_prefill_tokens)
+            return prefilled // self._chunk_tokens * self._chunk_tokens
+        return sequence.num_computed_tokens
+
+    def _seal_block(self, sequence: Sequence, lease: Lease, tokens: bytes, end: int, *, save: bool) -> KVBlock | None:
+        """Index the block behind the lease's whole ones that ends at ``end``; None if there is no room for it."""
+        start = len(lease.hashes) * self._index.block_tokens
+        parent = lease.hashes[-1] if lease.hashes else lease.root
+        own = tokens[start * TOKEN_BYTES : end * TOKEN_BYTES]
+        has_state = self._index.reuse is Reuse.AT_STATES and end == sequence.num_computed_tokens
+        block = self._present(block_hash(parent, own), has_state=has_state)
+        if block is None:
+            block_id = self._place(sequence, lease, start, end)
+            if block_id is None:
+                return None
+            block = self._index.add(KVBlock(block_hash(parent, own), parent, start, own, has_state, block_id))
+            self._transfer.keep(block_id)
+            if not self._memory.seals_in_place:
+                self._transfer.release([block_id])
+        if save and block.is_resident:
+            self._transfer.save(block)
+        if self._index.reuse is Reuse.ANYWHERE:
+            self._supersede(block, lease.owner, saved=save)
+        return block
+
+    def _present(self, name: bytes, *, has_state: bool) -> KVBlock | None:
+        """The block of this name, if what is there of it serves as well as what could be sealed."""
+        present = self._index.get(name)  # type: ignore[arg-type]
+        if present is None:
+            return None
+        if present.has_state and not has_state:
+            return present
+        if has_state and not present.has_state:
+            self._transfer.remove(present)  # it was sealed where no state was to be had
+            return None
+        if self._transfer.place_of(present) is None:
+            return None
+        self._transfer.touch([present])
+        return present
+
+    def _place(self, sequence: Sequence, lease: Lease, start: int, end: int) -> BlockId | None:
+        """The memory that holds these tokens now: the sequence's own block, or a copy."""
+        if self._memory.seals_in_place:
+            block_id = sequence.block_table.block_ids[start // self._index.block_tokens]
+        elif self._transfer.has_room(1):
+            [block_id] = self._transfer.allocate(1)
+        else:
+            return None
+        self._memory.seal(lease.cache, block_id, start, end - start)
+        return block_id
+
+    def _supersede(self, block: KVBlock, owner: object, *, saved: bool) -> None:
+        """A longer version makes the shorter ones superfluous, unless another agent refers to them.
+
+        In the store they stay until the longer one is saved.
+        """
+        for shorter in self._index.shorter_versions(block):
+            if self._references.is_shared(shorter.hash, owner):
+                continue
+            if saved or not self._transfer.is_persisted(shorter):
+                self._transfer.remove(shorter)
+            else:
+                self._transfer.drop(shorter)
