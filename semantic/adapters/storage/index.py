@@ -36,9 +36,10 @@ class Index:
 
     def close(self) -> None:
         """Write what is still to be written, and close."""
-        with self._transaction():
-            pass
-        self._connection.close()
+        try:
+            self._flush_uses()
+        finally:
+            self._connection.close()
 
     # -- blocks ----------------------------------------------------------------------------------
 
@@ -93,8 +94,7 @@ class Index:
 
     def candidates(self) -> list[Candidate]:
         """All blocks as eviction sees them."""
-        with self._transaction():
-            pass
+        self._flush_uses()
         rows = self._rows("SELECT hash, parent, nbytes, last_used, hash IN (SELECT hash FROM agent_blocks) FROM blocks")
         return [Candidate(BlockHash(h), BlockHash(p), nbytes, used, bool(ref)) for h, p, nbytes, used, ref in rows]
 
@@ -185,6 +185,11 @@ class Index:
                     self._connection.execute("ROLLBACK")
                 raise
             self._used.clear()
+
+    def _flush_uses(self) -> None:
+        if self._used:
+            with self._transaction():
+                pass  # every transaction takes them along
 
     def _write_uses(self) -> None:
         uses = [(tick, block_hash) for block_hash, tick in self._used.items()]

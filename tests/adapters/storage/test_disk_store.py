@@ -105,7 +105,7 @@ SECRET = "the combination is 4-8-15-16"
 def test_forgetting_leaves_no_trace_in_any_file(folder: Path) -> None:
     tokens = (15_790_320, 15_790_321)
     blocks = chain(tokens)
-    agent = record(token_ids=tokens, history=(HistoryEntry(role="user", content=SECRET, end=2),))
+    agent = record(token_ids=tokens, history=(HistoryEntry(role="user", content=SECRET * 1000, end=2),))
     store = DiskStore(folder / "kv")
     store.save_agent(record("bob", history=(HistoryEntry(role="user", content="x" * 9000, end=2),)), ())
     store.save(blocks)
