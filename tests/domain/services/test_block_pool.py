@@ -122,7 +122,7 @@ def test_a_free_block_cannot_be_shared_kept_or_forgotten() -> None:
     assert pool.release([held]).freed == (held,)
 
 
-@pytest.mark.parametrize("verb", ["share", "release", "keep", "forget"])
+@pytest.mark.parametrize("verb", ["share", "release", "keep", "touch", "forget"])
 def test_an_id_that_this_pool_never_handed_out_is_unknown_and_changes_nothing(verb: str) -> None:
     pool, other = BlockPool(2), BlockPool(2)
     (mine,), (foreign,) = pool.allocate(1).block_ids, other.allocate(1).block_ids
@@ -189,6 +189,36 @@ def test_a_block_used_again_is_evicted_after_those_released_before() -> None:
     pool.share([first])
     pool.release([first])
     assert pool.allocate(1).evicted == (second,)
+
+
+def test_a_touched_block_is_evicted_after_those_released_before_and_after_it() -> None:
+    pool = BlockPool(3)
+    first, second, third = pool.allocate(3).block_ids
+    pool.keep([first, second, third])
+    pool.release([first, second, third])
+    pool.touch([first])
+    assert counts(pool) == (0, 3, 0)
+    assert pool.allocate(3).evicted == (second, third, first)
+
+
+def test_of_blocks_touched_together_the_first_named_is_evicted_first() -> None:
+    pool = BlockPool(3)
+    first, second, third = pool.allocate(3).block_ids
+    pool.keep([first, second, third])
+    pool.release([first, second, third])
+    pool.touch([third, first, third])
+    assert pool.allocate(3).evicted == (second, first, third)
+
+
+def test_touching_a_block_that_is_held_or_free_changes_nothing() -> None:
+    pool = BlockPool(3)
+    held, freed, evictable = pool.allocate(3).block_ids
+    pool.keep([evictable])
+    pool.release([evictable, freed])
+    pool.touch([held, freed, evictable])
+    assert (pool.holders(held), counts(pool)) == (1, (1, 1, 1))
+    assert pool.release([held]).freed == (held,)
+    assert pool.allocate(3).block_ids == (held, freed, evictable)
 
 
 def test_exhaustion_evicts_nothing() -> None:

@@ -63,6 +63,12 @@ class NaivePool:
             self.check_not_free(block_id)
             self.kept.add(block_id)
 
+    def touch(self, block_ids: list[BlockId]) -> None:
+        for block_id in block_ids:
+            if block_id in self.evictable:
+                self.evictable.remove(block_id)
+                self.evictable.append(block_id)
+
     def forget(self, block_ids: list[BlockId]) -> tuple[BlockId, ...]:
         freed = []
         for block_id in dict.fromkeys(block_ids):
@@ -110,10 +116,14 @@ class BlockPoolMachine(RuleBasedStateMachine):
         self.both("keep", self.choose(picks, self.in_use() + self.model.evictable))
 
     @rule(picks=PICKS)
+    def touch(self, picks: list[int]) -> None:
+        self.both("touch", self.choose(picks, self.in_use() + self.model.evictable))
+
+    @rule(picks=PICKS)
     def forget(self, picks: list[int]) -> None:
         self.both("forget", self.choose(picks, self.in_use() + self.model.evictable))
 
-    @rule(verb=st.sampled_from(["share", "release", "keep", "forget"]), picks=PICKS)
+    @rule(verb=st.sampled_from(["share", "release", "keep", "touch", "forget"]), picks=PICKS)
     def name_any_block(self, verb: str, picks: list[int]) -> None:
         self.both(verb, self.choose(picks, [*self.model.holders, self.foreign]))
 
