@@ -41,6 +41,13 @@ def test_a_model_is_opened_by_its_name() -> None:
     assert source.loaded == 1
 
 
+def test_an_engine_knows_its_models_fingerprint_also_where_a_pair_brings_none() -> None:
+    with opener(source=FakeModelSource(fingerprint="f1")).open("fake", PLENTY) as engine:
+        assert engine.profile.fingerprint == "f1"
+    with opener(factory=FakeModelFactory(fingerprint="f2")).open((FakeModel(), None), PLENTY) as engine:
+        assert engine.profile.fingerprint == "f2"
+
+
 def test_a_model_is_opened_as_the_pair_that_mlx_lm_loads_and_the_tokenizer_may_be_missing() -> None:
     with opener().open((FakeModel(), FakeTokenizer()), PLENTY) as engine:
         assert len(engine.generate("abc", max_tokens=3).text) == 3

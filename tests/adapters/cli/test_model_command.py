@@ -24,6 +24,8 @@ def test_fetch_without_a_name_takes_the_model_in_force(cli: Any, tmp_path: Any) 
 def test_show_tells_the_facts_and_says_where_there_are_none(cli: Any) -> None:
     facts = cli("model", "show", "--json").json
     assert (facts["architecture"], facts["layers"], facts["vocabulary"]) == ("llama", 30, 49152)
+    assert len(bytes.fromhex(facts["fingerprint"])) == 32
+    assert f"fingerprint     {facts['fingerprint']}\n" in cli("model", "show").out
     assert "vocabulary      49,152\n" in cli("model", "show").out
     assert "context_length  -\n" in cli("model", "show").out
 
