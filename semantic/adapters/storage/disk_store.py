@@ -255,12 +255,13 @@ class DiskStore:
         erase_aside(self.path / _INDEX)
 
     def _drop(self, published: Published, reason: str) -> None:
-        """Unpublish a block that can't be read, unless another took its place in the meantime."""
+        """Unpublish a block that can't be read, unless it was evicted or replaced in the meantime."""
         block_hash = published.block.hash
-        self._telemetry.error("store.block.damaged", hash=block_hash.hex(), path=str(self.path), reason=reason)
         with self._writing:
-            if self._index.find(block_hash) == published:
-                self._remove([block_hash])
+            if self._index.find(block_hash) != published:
+                return
+            self._remove([block_hash])
+        self._telemetry.error("store.block.damaged", hash=block_hash.hex(), path=str(self.path), reason=reason)
 
     def _damage(self, published: Published) -> str:
         try:

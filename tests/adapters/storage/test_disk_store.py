@@ -1,11 +1,14 @@
 """What only the store on disk does: it comes back, keeps its budget, forgets, and is nobody else's."""
 
+import contextlib
+import itertools
 import os
 import stat
 import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 from stored_blocks import CONTEXT, FILE, ROOT, chain, names, read, record, written
@@ -15,7 +18,7 @@ from semantic.adapters.storage.disk_store import DiskStore, holds_a_store
 from semantic.adapters.storage.filesystem import OsFileSystem
 from semantic.adapters.storage.published import Published
 from semantic.application.ports.block_store import StoredBlock
-from semantic.domain.errors import StoreError, StoreForkedError, StoreFullError
+from semantic.domain.errors import BlockMissingError, StoreError, StoreForkedError, StoreFullError
 from semantic.domain.identifiers import BlockHash
 from semantic.domain.value_objects import HistoryEntry, pack_tokens
 
@@ -73,6 +76,33 @@ def test_the_files_never_take_more_than_the_budget(folder: Path) -> None:
     for first in range(0, 40, 3):
         store.save(chain([first], [first + 1], [first + 2]))
     assert 3 * FILE < disk.most <= 4 * FILE
+    store.close()
+
+
+def test_a_read_beside_eviction_is_a_miss_or_right_and_no_damage(folder: Path) -> None:
+    blocks = [chain([token])[0] for token in range(12)]
+    telemetry = RecordingTelemetry()
+    store = DiskStore(folder / "kv", 4 * FILE, telemetry)
+    found: list[bool] = []
+    done = Event()
+
+    def read_on() -> None:
+        for block in itertools.cycle(blocks):
+            if done.is_set():
+                return
+            with contextlib.suppress(BlockMissingError):
+                found.append(read(store, block.block.hash) == written(block))
+
+    readers = [Thread(target=read_on) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for index in range(150):
+        store.save([blocks[index % 12]])
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert set(found) == {True}
+    assert telemetry.named("store.block.damaged") == []
     store.close()
 
 
