@@ -7,6 +7,7 @@
 Importing this loads no MLX; opening an engine does.
 """
 
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from semantic.domain.errors import SemanticError
@@ -48,7 +49,7 @@ def open(
     model: Any = None,
     *,
     memory: str | int | None = None,
-    store: str | None = None,
+    store: "str | PathLike[str] | None" = None,
     exactness: str | None = None,
     max_num_seqs: int | None = None,
     prefill_step_size: int | None = None,
@@ -59,7 +60,8 @@ def open(
 
     ``memory``: budget for KV blocks (``"1GB"`` is 10^9 bytes, ``"1GiB"`` 2^30); a quarter of the machine's by default.
     ``exactness``: ``"token"`` (mlx_lm's tokens, fast) or ``"bit"`` (mlx_lm's operations and shapes).
-    ``cache_layout``: ``"auto"``, ``"paged"`` or ``"contiguous"``. ``store`` is not used yet, and a warning says so.
+    ``cache_layout``: ``"auto"``, ``"paged"`` or ``"contiguous"``. ``store``: a folder in which caches and agents
+    outlive the process; one engine has it open at a time.
     Other keywords are fields of :class:`semantic.settings.Settings`. What is not given comes from the environment
     (``SEMANTIC_...``), then from ``semantic.toml``. Raises a :class:`SemanticError` that says what to do.
     """

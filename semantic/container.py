@@ -22,10 +22,12 @@ from semantic.adapters.telemetry import NullTelemetry, StructlogTelemetry
 from semantic.application.engine import Engine
 from semantic.application.engine_options import EngineOptions
 from semantic.application.open_engine import OpenEngine
+from semantic.application.ports.clock import Clock
 from semantic.application.ports.memory_probe import MemoryProbe
 from semantic.application.ports.model_factory import ModelFactory
 from semantic.application.ports.telemetry import Telemetry
 from semantic.application.ports.tokenizer import Tokenizer
+from semantic.application.store_tier import StoreTier
 from semantic.domain.errors import InvalidSettingError
 from semantic.domain.value_objects import parse_size
 from semantic.settings import Settings, load_settings
@@ -104,6 +106,18 @@ def _open_store(settings: Settings, telemetry: Telemetry) -> "BlockStore":
     return DiskStore(settings.store.expanduser(), limit, telemetry)
 
 
+def _open_tier(clock: Clock, telemetry: Telemetry) -> Callable[[EngineOptions], StoreTier]:
+    def open_tier(options: EngineOptions) -> StoreTier:
+        from semantic.adapters.storage.disk_store import DiskStore
+        from semantic.adapters.storage.executors import make_readers, make_writer
+
+        assert options.store is not None, "a tier needs a store"
+        store = DiskStore(Path(options.store).expanduser(), options.store_bytes, telemetry)
+        return StoreTier(store, writer=make_writer(), readers=make_readers(), clock=clock, telemetry=telemetry)
+
+    return open_tier
+
+
 def _telemetry(settings: Settings) -> Telemetry:
     return StructlogTelemetry(settings.log_level)
 
@@ -119,11 +133,15 @@ class Container(containers.DeclarativeContainer):
     model_source = providers.Singleton(_model_source, settings, prepare_runtime, telemetry)
     model_factory = providers.Singleton(_model_factory, settings, prepare_runtime, telemetry)
     make_tokenizer = providers.Object(_make_tokenizer)
+    open_tier: providers.Provider[Callable[[EngineOptions], StoreTier]] = providers.Singleton(
+        _open_tier, clock, telemetry
+    )
     opener = providers.Factory(
         OpenEngine,
         source=model_source,
         factory=model_factory,
         make_tokenizer=make_tokenizer,
+        open_tier=open_tier,
         clock=clock,
         telemetry=telemetry,
     )
@@ -138,6 +156,9 @@ def engine_options(settings: Settings) -> EngineOptions:
         cache_layout=settings.cache_layout,
         max_num_seqs=settings.max_num_seqs,
         prefill_step_size=settings.prefill_step_size,
+        prefix_caching=settings.prefix_caching,
+        store=None if settings.store is None else str(settings.store),
+        store_bytes=None if settings.store_limit is None else parse_size(settings.store_limit),
     )
 
 
@@ -206,6 +227,4 @@ def _container(settings: Settings) -> Container:
 def open_engine(container: Container, model: Any = None) -> Engine:
     """Open an engine with what the container provides; ``model=None`` takes the settings' one."""
     settings = container.settings()
-    if settings.store is not None:
-        container.telemetry().warning("engine.store.unused", store=str(settings.store), reason="not built yet")
     return container.opener().open(settings.model if model is None else model, engine_options(settings))

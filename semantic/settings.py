@@ -31,8 +31,9 @@ class Settings(BaseSettings):
 
     model: str = Field("smollm2-135m", description="name, folder, .gguf file or hub id of the model")
     memory: str | None = Field(None, description="budget of KV blocks, as 1GB or 1GiB")
-    store: Path | None = Field(None, description="folder for caches on disk; not used yet")
+    store: Path | None = Field(None, description="folder in which caches and agents outlive the process")
     store_limit: str | None = Field(None, description="budget of the store on disk, as 20GB; unlimited by default")
+    prefix_caching: bool = Field(True, description="use again what was computed of a prompt's beginning")
     max_num_seqs: int = Field(16, ge=1, description="sequences that decode together")
     prefill_step_size: int | None = Field(None, ge=1, description="prompt tokens per prefill chunk")
     exactness: Literal["token", "bit"] = Field("token", description="which lane of identity with mlx_lm")

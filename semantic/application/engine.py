@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from semantic.application.batch_engine import BlockPoolBatchEngine
 from semantic.application.engine_stats import EngineStats
-from semantic.application.owner_thread import OwnerThread
+from semantic.application.owner_thread import OwnerThread, Submission
 from semantic.application.ports.model import ModelProfile
 from semantic.application.ports.telemetry import Telemetry
 from semantic.application.ports.tokenizer import ChatMessage, Tokenizer
@@ -17,7 +17,8 @@ from semantic.domain.errors import (
     InvalidRequestError,
     TokenizerRequiredError,
 )
-from semantic.domain.value_objects import Completion, Delta, SamplingParams
+from semantic.domain.value_objects import Completion, Delta, SamplingParams, check_namespace
+from semantic.domain.value_objects.cache_context import DEFAULT_NAMESPACE
 
 Prompt = str | Sequence[int] | Sequence[ChatMessage]
 """Text, token ids, or chat messages."""
@@ -30,7 +31,7 @@ class Engine:
 
     Keyword arguments of the generating methods are the fields of
     :class:`~semantic.domain.value_objects.SamplingParams`: ``max_tokens``, ``temp``, ``top_p``, ``min_p``, ``top_k``,
-    ``seed``, ``stop``, ``stop_token_ids``.
+    ``seed``, ``stop``, ``stop_token_ids``. What one ``namespace`` has computed is never used in another.
     """
 
     def __init__(
@@ -57,17 +58,22 @@ class Engine:
         return self.submit(prompt, **sampling).result()
 
     def batch_generate(
-        self, prompts: Sequence[Prompt], *, max_tokens: int | Sequence[int] = 256, **sampling: Any
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        max_tokens: int | Sequence[int] = 256,
+        namespace: str = DEFAULT_NAMESPACE,
+        **sampling: Any,
     ) -> list[Completion]:
         """Run many prompts together; completions come in the order of ``prompts``. If one fails, all are cancelled."""
         limits = [max_tokens] * len(prompts) if isinstance(max_tokens, int) else list(max_tokens)
         if len(limits) != len(prompts):
             raise InvalidRequestError(f"max_tokens has {len(limits)} values for {len(prompts)} prompts")
         prepared = [
-            self._prepare(prompt, {**sampling, "max_tokens": limit})
+            self._prepare(prompt, {**sampling, "max_tokens": limit}, namespace)
             for prompt, limit in zip(prompts, limits, strict=True)
         ]
-        requests = [self._owner.submit(*arguments) for arguments in prepared]
+        requests = [self._owner.submit(submission) for submission in prepared]
         try:
             return [request.result() for request in requests]
         finally:
@@ -78,9 +84,9 @@ class Engine:
         """Deltas as they are generated; the last one carries the completion. Leaving the loop cancels the rest."""
         return iter(self.submit(prompt, **sampling))
 
-    def submit(self, prompt: Prompt, **sampling: Any) -> Request:
+    def submit(self, prompt: Prompt, *, namespace: str = DEFAULT_NAMESPACE, **sampling: Any) -> Request:
         """Put a request into the batch and return at once. What can never be served is refused here."""
-        request = self._owner.submit(*self._prepare(prompt, sampling))
+        request = self._owner.submit(self._prepare(prompt, sampling, namespace))
         request.engine = self
         return request
 
@@ -114,11 +120,16 @@ class Engine:
         return self._owner.stats
 
     def flush(self) -> None:
-        """Return when all that was finished before is durable. Without a store that is at once, after this step."""
-        self._owner.call(lambda engine: None)
+        """Return when all that was finished before is durable; without a store that is at once, after this step.
+
+        Raises the :class:`~semantic.domain.errors.StoreError` of what could not be written since the last call.
+        """
+        flushed = self._owner.call(lambda engine: engine.tier.flush() if engine.tier is not None else None)
+        if flushed is not None:
+            flushed.result()
 
     def close(self) -> None:
-        """Cancel what still runs, give the model back, end the thread. Closing twice is a no-op."""
+        """Cancel what still runs, make the rest durable, give the model back. Closing twice is a no-op."""
         self._owner.close()
         self._on_close()
         self._on_close = lambda: None
@@ -135,12 +146,21 @@ class Engine:
         with contextlib.suppress(AttributeError):
             self._owner.close()
 
-    def _prepare(self, prompt: Prompt, sampling: dict[str, Any]) -> tuple[list[int], SamplingParams]:
+    def _prepare(self, prompt: Prompt, sampling: dict[str, Any], namespace: str) -> Submission:
         self._owner.refuse_if_over()
-        try:
-            params = SamplingParams(**sampling)
-        except TypeError as error:
-            known = ", ".join(SamplingParams.__annotations__)
-            raise InvalidRequestError(f"{error}; known are {known}") from error
+        params = sampling_params(sampling)
         token_ids = self.encode(prompt)
-        return token_ids, self._owner.engine.check(token_ids, params)
+        return Submission(
+            prompt_token_ids=token_ids,
+            sampling=self._owner.engine.check(token_ids, params),
+            namespace=check_namespace(namespace),
+        )
+
+
+def sampling_params(sampling: dict[str, Any]) -> SamplingParams:
+    """The parameters that keyword arguments stand for. Raises :class:`InvalidRequestError` for unknown ones."""
+    try:
+        return SamplingParams(**sampling)
+    except TypeError as error:
+        known = ", ".join(SamplingParams.__annotations__)
+        raise InvalidRequestError(f"{error}; known are {known}") from error

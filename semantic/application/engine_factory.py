@@ -24,6 +24,8 @@ class EnginesOnOneModel:
         prefill_step_size: int | None = None,
         cache_layout: str = "auto",
         memory: str = "2GB",
+        store: str | None = None,
+        prefix_caching: bool = True,
     ) -> Engine:
         """Open an engine; close it before opening the next, or two share the machine."""
         if self._loaded is None:
@@ -34,5 +36,7 @@ class EnginesOnOneModel:
             cache_layout=cache_layout,
             max_num_seqs=max_num_seqs,
             prefill_step_size=prefill_step_size,
+            store=store,
+            prefix_caching=prefix_caching,
         )
         return self._opener.open(self._loaded, options)

@@ -23,7 +23,9 @@ class EngineOptions:
     """``memory_bytes``: budget of the KV block pool. ``prefill_step_size``: tokens per chunk, None for the lane's own.
 
     ``exactness``: ``"token"`` gives mlx_lm's tokens, fast; ``"bit"`` keeps its operations and shapes (ADR 0004).
-    Raises :class:`InvalidRequestError` naming the option.
+    ``store``: folder in which blocks and agents outlive the process, of at most ``store_bytes``. Without
+    ``prefix_caching`` every prompt is computed from its beginning. Raises :class:`InvalidRequestError` naming the
+    option.
     """
 
     memory_bytes: int
@@ -31,9 +33,12 @@ class EngineOptions:
     cache_layout: str = field(default="auto", validator=_one_of(CACHE_LAYOUTS))
     max_num_seqs: int = 16
     prefill_step_size: int | None = None
+    prefix_caching: bool = True
+    store: str | None = None
+    store_bytes: int | None = None
 
     def __attrs_post_init__(self) -> None:
-        for name in ("max_num_seqs", "prefill_step_size", "memory_bytes"):
+        for name in ("max_num_seqs", "prefill_step_size", "memory_bytes", "store_bytes"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise InvalidRequestError(f"{name} must be positive, got {value!r}")

@@ -11,6 +11,7 @@ from semantic.application.ports.model_factory import ModelFactory
 from semantic.application.ports.model_source import LoadedModel, ModelSource
 from semantic.application.ports.telemetry import Telemetry
 from semantic.application.ports.tokenizer import Tokenizer
+from semantic.application.store_tier import StoreTier
 from semantic.domain.errors import InvalidRequestError
 from semantic.domain.services import BlockPool
 from semantic.domain.value_objects import ModelCacheSpec
@@ -27,10 +28,12 @@ class OpenEngine:
         source: ModelSource,
         factory: ModelFactory,
         make_tokenizer: Callable[[Any], Tokenizer],
+        open_tier: Callable[[EngineOptions], StoreTier],
         clock: Clock,
         telemetry: Telemetry,
     ) -> None:
         self._source, self._factory, self._make_tokenizer = source, factory, make_tokenizer
+        self._open_tier = open_tier
         self._clock, self._telemetry = clock, telemetry
 
     def load(self, model: Any) -> LoadedModel:
@@ -57,6 +60,8 @@ class OpenEngine:
             blocks=pool.total_blocks,
         )
 
+        tier = None if options.store is None else self._open_tier(options)
+
         def build() -> BlockPoolBatchEngine:
             return BlockPoolBatchEngine(
                 model=prepared.build(pool.total_blocks),
@@ -65,9 +70,16 @@ class OpenEngine:
                 clock=self._clock,
                 telemetry=self._telemetry,
                 max_num_seqs=options.max_num_seqs,
+                prefix_caching=options.prefix_caching,
+                tier=tier,
             )
 
-        return Engine(build, self._telemetry)
+        try:
+            return Engine(build, self._telemetry)
+        except BaseException:
+            if tier is not None:
+                tier.close()
+            raise
 
 
 def make_pool(spec: ModelCacheSpec, context_length: int | None, options: EngineOptions) -> BlockPool:

@@ -4,7 +4,7 @@ from semantic.application.block_transfer import BlockTransfer
 from semantic.application.lease import Lease
 from semantic.application.ports.model import CacheMemory
 from semantic.domain.entities import KVBlock, Sequence
-from semantic.domain.identifiers import BlockId
+from semantic.domain.identifiers import BlockHash, BlockId
 from semantic.domain.services import PrefixIndex
 from semantic.domain.services.references import References
 from semantic.domain.value_objects import Reuse, block_hash, pack_tokens
@@ -71,7 +71,7 @@ class Sealing:
         parent = lease.hashes[-1] if lease.hashes else lease.root
         own = tokens[start * TOKEN_BYTES : end * TOKEN_BYTES]
         has_state = self._index.reuse is Reuse.AT_STATES and end == sequence.num_computed_tokens
-        block = self._present(block_hash(parent, own), has_state=has_state)
+        block = self._present(parent, own, has_state=has_state)
         if block is None:
             block_id = self._place(sequence, lease, start, end)
             if block_id is None:
@@ -86,12 +86,13 @@ class Sealing:
             self._supersede(block, lease.owner, saved=save)
         return block
 
-    def _present(self, name: bytes, *, has_state: bool) -> KVBlock | None:
-        """The block of this name, if what is there of it serves as well as what could be sealed."""
-        present = self._index.get(name)  # type: ignore[arg-type]
-        if present is None:
-            return None
-        if present.has_state and not has_state:
+    def _present(self, parent: BlockHash, tokens: bytes, *, has_state: bool) -> KVBlock | None:
+        """A block that is there already and serves as well as what could be sealed."""
+        if self._index.reuse is Reuse.AT_STATES:
+            present = self._index.get(block_hash(parent, tokens))
+        else:
+            present = self._index.version_with(parent, tokens)
+        if present is None or (present.has_state and not has_state):
             return present
         if has_state and not present.has_state:
             self._transfer.remove(present)  # it was sealed where no state was to be had

@@ -65,6 +65,7 @@ class StoreTier:
         self._pending: list[_Write] = []
         self._touched: dict[BlockHash, None] = {}
         self._ended: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._store_stats = store.stats()
         self._failure: Exception | None = None
         self._complained = self._is_closed = False
         self.failed_writes = 0
@@ -152,12 +153,12 @@ class StoreTier:
         self.poll()
 
     def stats(self) -> StoreTierStats:
-        """Counts now."""
+        """Counts now; those of the store as of its last write."""
         with self._lock:
             pending = [*self._pending, *self._writes]
         behind = self._clock.monotonic() - pending[0].since if pending else 0.0
         nbytes = sum(write.nbytes for write in pending)
-        return StoreTierStats(self.store.stats(), len(pending), nbytes, behind, self.failed_writes)
+        return StoreTierStats(self._store_stats, len(pending), nbytes, behind, self.failed_writes)
 
     # -- on the writer's thread ------------------------------------------------------------------
 
@@ -204,6 +205,7 @@ class StoreTier:
             self._ended.put(lambda: self.on_evicted(evicted))
         else:
             self._pending[0].action(self.store)
+        self._store_stats = self.store.stats()
 
     def _report(self, error: Exception | None) -> None:
         if error is None:

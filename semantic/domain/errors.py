@@ -153,6 +153,10 @@ class EngineDownError(SemanticError):
     """The engine's owner thread failed and the engine is down. The cause is chained; open a new engine."""
 
 
+class EngineForkedError(SemanticError):
+    """The process was forked after the engine was opened, and its thread did not come along. Open one here."""
+
+
 class UnknownRequestError(SemanticError, KeyError):
     """No request with this id is waiting or running: it finished, or was never submitted here."""
 

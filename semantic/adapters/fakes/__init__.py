@@ -8,19 +8,25 @@
 
 from semantic.adapters.fakes.clock import FakeClock
 from semantic.adapters.fakes.engine import fake_batch_engine, fake_engine
+from semantic.adapters.fakes.executor import FakeExecutor
 from semantic.adapters.fakes.loading import FakeModelFactory, FakeModelSource
 from semantic.adapters.fakes.model import FakeModel, fake_next_token
+from semantic.adapters.fakes.store import MemoryStore
 from semantic.adapters.fakes.telemetry import RecordingTelemetry
+from semantic.adapters.fakes.tier import fake_tier
 from semantic.adapters.fakes.tokenizer import FakeTokenizer
 
 __all__ = [
     "FakeClock",
+    "FakeExecutor",
     "FakeModel",
     "FakeModelFactory",
     "FakeModelSource",
     "FakeTokenizer",
+    "MemoryStore",
     "RecordingTelemetry",
     "fake_batch_engine",
     "fake_engine",
     "fake_next_token",
+    "fake_tier",
 ]

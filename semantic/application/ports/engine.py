@@ -78,5 +78,7 @@ class EngineFactory(Protocol):
         prefill_step_size: int | None = None,
         cache_layout: str = "auto",
         memory: str = "2GB",
+        store: str | None = None,
+        prefix_caching: bool = True,
     ) -> EngineFace:
         """Open one. The caller closes it."""

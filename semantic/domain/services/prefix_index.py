@@ -119,6 +119,10 @@ class PrefixIndex:
         """The blocks behind the same parent whose tokens this one begins with."""
         return self._prefixes(block.parent, block.tokens[:-TOKEN_BYTES])
 
+    def version_with(self, parent: BlockHash, tokens: bytes) -> KVBlock | None:
+        """The block behind ``parent`` that begins with these tokens and costs least to use; None if none does."""
+        return min(self._beginning_with(parent, tokens), key=_cost, default=None)
+
     def descendants(self, block: KVBlock) -> list[KVBlock]:
         """Every block that continues this one, nearest first."""
         found: list[KVBlock] = []
@@ -191,10 +195,7 @@ class PrefixIndex:
         most = max((common_tokens(child.tokens, rest) for child in children[max(0, place - 1) : place + 1]), default=0)
         if not most:
             return Match(tuple(path), start)
-        head = rest[: most * TOKEN_BYTES]
-        first = bisect_left(children, head, key=_tokens)
-        behind = bisect_right(children, head, key=lambda child: child.tokens[: len(head)])
-        return Match((*path, min(children[first:behind], key=_cost)), start + most)
+        return Match((*path, min(self._beginning_with(parent, rest[: most * TOKEN_BYTES]), key=_cost)), start + most)
 
     def _at_states(self, root: BlockHash, tokens: bytes, limit: int) -> Match:
         best = Match()
@@ -217,6 +218,12 @@ class PrefixIndex:
             if whole is None:
                 return
             parent, start = whole.hash, whole.end
+
+    def _beginning_with(self, parent: BlockHash, head: bytes) -> list[KVBlock]:
+        """The children of ``parent`` that begin with ``head``."""
+        children = self._children.get(parent, [])
+        first = bisect_left(children, head, key=_tokens)
+        return children[first : bisect_right(children, head, key=lambda child: child.tokens[: len(head)])]
 
     def _prefixes(self, parent: BlockHash, rest: bytes) -> list[KVBlock]:
         """The children of ``parent`` that ``rest`` begins with, shortest first."""
