@@ -76,7 +76,7 @@ class BlockPoolBatchEngine:
         self.context = cache_context(model.profile)
         self.cache = make_prefix_cache(model, pool, tier, telemetry, prefix_caching=prefix_caching)
         self.tier = tier
-        self._clock, self._telemetry = clock, telemetry
+        self.clock, self._telemetry = clock, telemetry
         self._random_seed = random_seed
         step_size = model.profile.prefill_step_size
         self._scheduler = Scheduler(max_num_seqs=max_num_seqs, prefill_step_size=step_size)
@@ -127,7 +127,7 @@ class BlockPoolBatchEngine:
             text=TextAssembler(self.tokenizer.detokenizer() if self.tokenizer else None, sampling.stop),
             seed=self._random_seed() if sampling.seed is None else sampling.seed,
             stop_token_ids=eos | sampling.stop_token_ids,
-            submitted_at=self._clock.monotonic(),
+            submitted_at=self.clock.monotonic(),
         )
         self._requests[request_id] = request
         self._scheduler.add(request.sequence)
@@ -176,7 +176,11 @@ class BlockPoolBatchEngine:
                 sequence.wait()
                 self._scheduler.put_back(sequence)
 
-        return Admission.ADMITTED if self.cache.acquire(sequence, request.lease, settled) else Admission.NO_ROOM
+        admitted = self.cache.acquire(sequence, request.lease, settled)
+        if not admitted and not running and self.cache.unpin_all():
+            self._telemetry.warning("cache.pins.dropped", request_id=sequence.request_id, reason="nothing else fits")
+            admitted = self.cache.acquire(sequence, request.lease, settled)
+        return Admission.ADMITTED if admitted else Admission.NO_ROOM
 
     def _prefetch(self) -> None:
         """Bring from the store what those will need who have to wait for their turn."""
@@ -226,7 +230,7 @@ class BlockPoolBatchEngine:
         sequence.commit_row()
         self.cache.sealing.decoded(sequence, request.lease)
         if not sequence.output_token_ids and not request.first_token_at:
-            request.first_token_at = self._clock.monotonic()
+            request.first_token_at = self.clock.monotonic()
         if token in request.stop_token_ids:
             sequence.finish(FinishReason.STOP)
             return self._conclude(request, (), text.finish())
@@ -272,7 +276,7 @@ class BlockPoolBatchEngine:
         self.cache.finish(request.sequence, request.lease, keep=keep)
 
     def _completion(self, request: _Request) -> Completion:
-        sequence, now = request.sequence, self._clock.monotonic()
+        sequence, now = request.sequence, self.clock.monotonic()
         assert sequence.finish_reason is not None, sequence
         drawn = len(sequence.output_token_ids)
         decode_s = now - request.first_token_at
@@ -317,6 +321,7 @@ class BlockPoolBatchEngine:
         if self.tier is not None:
             self.tier.close()
             self.tier.poll()
+        self.cache.unpin_all()
         self.pool.check_integrity()
         self.model.release()
         return outputs

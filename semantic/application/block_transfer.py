@@ -88,9 +88,27 @@ class BlockTransfer:
 
     def remove(self, block: KVBlock) -> None:
         """Erase a block from memory and store."""
-        self.erase(block)
+        if self.forget(block) and self.tier is not None:
+            self.tier.delete([block.hash])
+
+    def forget(self, block: KVBlock) -> bool:
+        """Take a block out of memory and index. Returns whether the store has it, or will, and has to be told."""
+        is_persisted = self.is_persisted(block)
+        self._saving.pop(block.hash, None)
         self.drop(block)
         self._index.remove(block)
+        return is_persisted
+
+    def stored_block(self, block: KVBlock) -> StoredBlock:
+        """A block as the store knows it."""
+        return StoredBlock(
+            hash=block.hash,
+            parent=block.parent,
+            context=self._context,
+            start=block.start,
+            tokens=block.tokens,
+            has_state=block.has_state,
+        )
 
     # -- to the store ----------------------------------------------------------------------------
 
@@ -111,14 +129,6 @@ class BlockTransfer:
         assert block_id is not None, "only what is resident can be saved"
         self._saving[block.hash] = block
         self._pool.share([block_id])
-        stored = StoredBlock(
-            hash=block.hash,
-            parent=block.parent,
-            context=self._context,
-            start=block.start,
-            tokens=block.tokens,
-            has_state=block.has_state,
-        )
         tensors = self._memory.contents(block_id, block.num_tokens)
 
         def done(error: Exception | None) -> None:
@@ -127,14 +137,7 @@ class BlockTransfer:
                 block.stored = error is None
             self.release([block_id])
 
-        self.tier.save(BlockToSave(stored, tensors), done)
-
-    def erase(self, block: KVBlock) -> None:
-        """Have a block erased from the store, if it is or is about to be there."""
-        if self.tier is not None and self.is_persisted(block):
-            self._saving.pop(block.hash, None)
-            block.stored = False
-            self.tier.delete([block.hash])
+        self.tier.save(BlockToSave(self.stored_block(block), tensors), done)
 
     def _note_evicted(self, hashes: Iterable[BlockHash]) -> None:
         for block in map(self._index.get, hashes):

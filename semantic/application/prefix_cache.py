@@ -1,6 +1,6 @@
 """The prefix cache: sequences take what is cached of their prompts when they are admitted, and leave theirs behind."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 
 from attrs import define
 
@@ -47,6 +47,7 @@ class PrefixCache:
         self.transfer, self.references = transfer, references
         self._in_place = memory.seals_in_place
         self._written: set[BlockId] = set()
+        self._pinned: dict[Hashable, list[BlockId]] = {}
         self.sealing = Sealing(
             index=index, memory=memory, transfer=transfer, references=references, chunk_tokens=chunk_tokens
         )
@@ -86,6 +87,28 @@ class PrefixCache:
                 [block_id] = self.transfer.allocate(1)
                 self.transfer.load(block, block_id, lambda ok: None)
                 self.transfer.release([block_id])  # the load holds it
+
+    # -- pinning ---------------------------------------------------------------------------------
+
+    def pin(self, owner: Hashable, blocks: Iterable[KVBlock]) -> None:
+        """Hold those of these blocks that are in memory, instead of what was pinned for ``owner`` before."""
+        pinned = [block.block_id for block in blocks if block.block_id is not None]
+        self._pool.share(pinned)
+        self.unpin(owner)
+        self._pinned[owner] = pinned
+
+    def unpin(self, owner: Hashable) -> None:
+        """Hold nothing more for ``owner``."""
+        self.transfer.release(self._pinned.pop(owner, [])[::-1])
+
+    def unpin_all(self) -> bool:
+        """Give up every pin, and return whether there was one: a request could not run otherwise."""
+        owners = list(self._pinned)
+        for owner in owners:
+            self.unpin(owner)
+        return bool(owners)
+
+    # -- how to take it --------------------------------------------------------------------------
 
     def _plans(self, match: Match) -> Iterable[tuple[list[Part], int]]:
         """What to take, best first; where there is no room to hold so many blocks, less of them."""

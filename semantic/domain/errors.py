@@ -239,6 +239,10 @@ class AgentKindError(AgentError):
     """An agent of chat messages was asked to continue plain text, or the other way round."""
 
 
+class AgentBusyError(AgentError):
+    """This thread is in the middle of a turn of the same agent. Read its stream to the end, or leave it, first."""
+
+
 class UnknownPointError(AgentError, LookupError):
     """The agent has no such checkpoint, or its history no such entry. The message lists those there are."""
 

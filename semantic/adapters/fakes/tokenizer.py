@@ -15,7 +15,7 @@ class FakeTokenizer:
 
     eos_token_ids = frozenset({END})
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, *, continues: bool = False) -> list[int]:
         """One token for each UTF-8 byte."""
         return [byte + 1 for byte in text.encode()]
 

@@ -24,9 +24,9 @@ class MLXTokenizer(Tokenizer):
     def eos_token_ids(self) -> frozenset[int]:
         return frozenset(self._tokenizer.eos_token_ids)
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, *, continues: bool = False) -> list[int]:
         bos = self._tokenizer.bos_token
-        special = bos is None or not text.startswith(bos)
+        special = not continues and (bos is None or not text.startswith(bos))
         try:
             return list(self._tokenizer.encode(text, add_special_tokens=special))
         except (UnicodeEncodeError, TypeError) as exc:

@@ -24,8 +24,11 @@ class Tokenizer(Protocol):
     def eos_token_ids(self) -> frozenset[int]:
         """The tokens that end a sequence."""
 
-    def encode(self, text: str) -> list[int]:
-        """Encode a plain prompt: special tokens are added unless the text starts with the BOS token."""
+    def encode(self, text: str, *, continues: bool = False) -> list[int]:
+        """Encode a plain prompt: special tokens are added unless the text starts with the BOS token.
+
+        Text that ``continues`` another gets none.
+        """
 
     def encode_chat(self, messages: Sequence[ChatMessage]) -> list[int]:
         """Render messages through the chat template with a generation prompt. Raises ``ChatTemplateError``."""

@@ -119,6 +119,10 @@ class PrefixIndex:
         """The blocks behind the same parent whose tokens this one begins with."""
         return self._prefixes(block.parent, block.tokens[:-TOKEN_BYTES])
 
+    def longer_versions(self, block: KVBlock) -> list[KVBlock]:
+        """The blocks behind the same parent that begin with this one's tokens, itself excluded."""
+        return [other for other in self._beginning_with(block.parent, block.tokens) if other is not block]
+
     def version_with(self, parent: BlockHash, tokens: bytes) -> KVBlock | None:
         """The block behind ``parent`` that begins with these tokens and costs least to use; None if none does."""
         return min(self._beginning_with(parent, tokens), key=_cost, default=None)

@@ -2,7 +2,9 @@
 
 from enum import StrEnum
 
-from attrs import frozen
+from attrs import evolve, frozen
+
+from semantic.domain.errors import UnknownPointError
 
 
 class AgentKind(StrEnum):
@@ -48,3 +50,40 @@ class AgentRecord:
     checkpoints: tuple[Checkpoint, ...] = ()
     turns: int = 0
     updated_at: str = ""
+
+    @property
+    def system(self) -> str | None:
+        """The system message that a chat begins with."""
+        return self.history[0].content if self.history and self.history[0].role == "system" else None
+
+    def point(self, at: str | int) -> Checkpoint:
+        """The point that a checkpoint's label names, or after so many entries of history; below 0 from the end.
+
+        Raises :class:`UnknownPointError`.
+        """
+        if isinstance(at, str):
+            found = [checkpoint for checkpoint in self.checkpoints if checkpoint.label == at]
+            if not found:
+                labels = ", ".join(repr(checkpoint.label) for checkpoint in self.checkpoints) or "none"
+                raise UnknownPointError(f"agent {self.name!r} has no checkpoint {at!r}; it has {labels}")
+            return found[0]
+        kept = at if at >= 0 else len(self.history) + at
+        if not 0 <= kept <= len(self.history):
+            raise UnknownPointError(f"agent {self.name!r} has {len(self.history)} entries of history, not {at}")
+        return Checkpoint(label="", num_tokens=self.history[kept - 1].end if kept else 0, num_entries=kept)
+
+    def with_checkpoint(self, label: str) -> "AgentRecord":
+        """This record with a checkpoint at its end; one of the same label moves there."""
+        others = tuple(checkpoint for checkpoint in self.checkpoints if checkpoint.label != label)
+        here = Checkpoint(label=label, num_tokens=len(self.token_ids), num_entries=len(self.history))
+        return evolve(self, checkpoints=(*others, here))
+
+    def cut(self, at: str | int) -> "AgentRecord":
+        """This record as it was at a point; later checkpoints are gone."""
+        point = self.point(at)
+        return evolve(
+            self,
+            token_ids=self.token_ids[: point.num_tokens],
+            history=self.history[: point.num_entries],
+            checkpoints=tuple(cp for cp in self.checkpoints if cp.num_entries <= point.num_entries),
+        )
