@@ -14,6 +14,7 @@ from semantic.domain.errors import SemanticError
 from semantic.domain.value_objects import Completion, Delta, FinishReason, SamplingParams, Timings, Usage
 
 if TYPE_CHECKING:
+    from semantic.application.agent import Agent
     from semantic.application.batch_engine import BlockPoolBatchEngine
     from semantic.application.engine import Engine
     from semantic.application.engine_stats import EngineStats
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Agent",
     "BlockPoolBatchEngine",
     "Completion",
     "Delta",
@@ -38,6 +40,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "Agent": "semantic.application.agent",
     "BlockPoolBatchEngine": "semantic.application.batch_engine",
     "EngineStats": "semantic.application.engine_stats",
     "Engine": "semantic.application.engine",

@@ -18,10 +18,12 @@ import psutil
 from dependency_injector import containers, providers
 
 from semantic.adapters.clock import SystemClock
+from semantic.adapters.storage.agent_archive import FileArchive
 from semantic.adapters.telemetry import NullTelemetry, StructlogTelemetry
 from semantic.application.engine import Engine
 from semantic.application.engine_options import EngineOptions
 from semantic.application.open_engine import OpenEngine
+from semantic.application.ports.agent_archive import AgentArchive
 from semantic.application.ports.clock import Clock
 from semantic.application.ports.memory_probe import MemoryProbe
 from semantic.application.ports.model_factory import ModelFactory
@@ -136,12 +138,14 @@ class Container(containers.DeclarativeContainer):
     open_tier: providers.Provider[Callable[[EngineOptions], StoreTier]] = providers.Singleton(
         _open_tier, clock, telemetry
     )
+    archive: providers.Provider[AgentArchive] = providers.Singleton(FileArchive)
     opener = providers.Factory(
         OpenEngine,
         source=model_source,
         factory=model_factory,
         make_tokenizer=make_tokenizer,
         open_tier=open_tier,
+        archive=archive,
         clock=clock,
         telemetry=telemetry,
     )

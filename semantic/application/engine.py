@@ -2,12 +2,17 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from os import PathLike
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from semantic.application.agent import Agent
+from semantic.application.agents import Agents
 from semantic.application.batch_engine import BlockPoolBatchEngine
 from semantic.application.engine_stats import EngineStats
 from semantic.application.owner_thread import OwnerThread, Submission
+from semantic.application.ports.agent_archive import AgentArchive
 from semantic.application.ports.model import ModelProfile
 from semantic.application.ports.telemetry import Telemetry
 from semantic.application.ports.tokenizer import ChatMessage, Tokenizer
@@ -38,9 +43,11 @@ class Engine:
         self,
         build: Callable[[], BlockPoolBatchEngine],
         telemetry: Telemetry,
+        archive: AgentArchive,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self._owner = OwnerThread(build, telemetry)
+        self._agents = Agents(self._owner, archive, telemetry)
         self._on_close = on_close
 
     @property
@@ -89,6 +96,34 @@ class Engine:
         request = self._owner.submit(self._prepare(prompt, sampling, namespace))
         request.engine = self
         return request
+
+    # -- agents ----------------------------------------------------------------------------------
+
+    def agent(self, name: str, *, system: str | None = None, namespace: str = DEFAULT_NAMESPACE) -> Agent:
+        """The agent of this name: the one that is there, also from an earlier process on the same store, or a new one.
+
+        ``system`` is the message that its chat begins with. Raises
+        :class:`~semantic.domain.errors.AgentExistsError` if it is there with another one, and
+        :class:`~semantic.domain.errors.AgentOfOtherModelError` if the store's agent was made by another model.
+        """
+        return self._agents.get_or_make(name, system, check_namespace(namespace))
+
+    def agents(self, *, namespace: str | None = None) -> list[Agent]:
+        """All agents of this model, or those of one namespace, by name."""
+        return self._agents.all(namespace)
+
+    def import_agent(
+        self, file: "str | PathLike[str]", *, name: str | None = None, namespace: str = DEFAULT_NAMESPACE
+    ) -> Agent:
+        """An agent from a file that :meth:`Agent.export` wrote, under its own or another name.
+
+        Raises :class:`~semantic.domain.errors.AgentFileError` for a damaged file,
+        :class:`~semantic.domain.errors.AgentOfOtherModelError` if another model made it, and
+        :class:`~semantic.domain.errors.AgentExistsError` if the name is taken.
+        """
+        return self._agents.import_agent(Path(file), name, check_namespace(namespace))
+
+    # -- facts and ends --------------------------------------------------------------------------
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The token ids of a prompt: a str as ``mlx_lm.generate`` encodes it, messages through the chat template.
@@ -148,19 +183,10 @@ class Engine:
 
     def _prepare(self, prompt: Prompt, sampling: dict[str, Any], namespace: str) -> Submission:
         self._owner.refuse_if_over()
-        params = sampling_params(sampling)
+        params = SamplingParams.from_keywords(sampling)
         token_ids = self.encode(prompt)
         return Submission(
             prompt_token_ids=token_ids,
             sampling=self._owner.engine.check(token_ids, params),
             namespace=check_namespace(namespace),
         )
-
-
-def sampling_params(sampling: dict[str, Any]) -> SamplingParams:
-    """The parameters that keyword arguments stand for. Raises :class:`InvalidRequestError` for unknown ones."""
-    try:
-        return SamplingParams(**sampling)
-    except TypeError as error:
-        known = ", ".join(SamplingParams.__annotations__)
-        raise InvalidRequestError(f"{error}; known are {known}") from error

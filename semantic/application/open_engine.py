@@ -6,6 +6,7 @@ from typing import Any
 from semantic.application.batch_engine import BlockPoolBatchEngine
 from semantic.application.engine import Engine
 from semantic.application.engine_options import EngineOptions
+from semantic.application.ports.agent_archive import AgentArchive
 from semantic.application.ports.clock import Clock
 from semantic.application.ports.model_factory import ModelFactory
 from semantic.application.ports.model_source import LoadedModel, ModelSource
@@ -29,11 +30,12 @@ class OpenEngine:
         factory: ModelFactory,
         make_tokenizer: Callable[[Any], Tokenizer],
         open_tier: Callable[[EngineOptions], StoreTier],
+        archive: AgentArchive,
         clock: Clock,
         telemetry: Telemetry,
     ) -> None:
         self._source, self._factory, self._make_tokenizer = source, factory, make_tokenizer
-        self._open_tier = open_tier
+        self._open_tier, self._archive = open_tier, archive
         self._clock, self._telemetry = clock, telemetry
 
     def load(self, model: Any) -> LoadedModel:
@@ -75,7 +77,7 @@ class OpenEngine:
             )
 
         try:
-            return Engine(build, self._telemetry)
+            return Engine(build, self._telemetry, self._archive)
         except BaseException:
             if tier is not None:
                 tier.close()

@@ -13,6 +13,7 @@ from semantic.adapters.fakes import (
     FakeTokenizer,
     RecordingTelemetry,
 )
+from semantic.adapters.fakes.archive import MemoryArchive
 from semantic.adapters.fakes.tier import fake_tier
 from semantic.application.engine_options import EngineOptions
 from semantic.application.open_engine import OpenEngine, make_pool
@@ -29,6 +30,7 @@ def opener(**parts: Any) -> OpenEngine:
         "factory": FakeModelFactory(),
         "make_tokenizer": lambda tokenizer: tokenizer,
         "open_tier": lambda options: fake_tier(),
+        "archive": MemoryArchive(),
         "clock": FakeClock(tick=0.001),
         "telemetry": RecordingTelemetry(),
     }

@@ -1,11 +1,13 @@
 """The whole engine on fakes, in one call."""
 
+from semantic.adapters.fakes.archive import MemoryArchive
 from semantic.adapters.fakes.clock import FakeClock
 from semantic.adapters.fakes.model import FakeModel
 from semantic.adapters.fakes.telemetry import RecordingTelemetry
 from semantic.adapters.fakes.tokenizer import FakeTokenizer
 from semantic.application.batch_engine import BlockPoolBatchEngine
 from semantic.application.engine import Engine
+from semantic.application.ports.agent_archive import AgentArchive
 from semantic.application.ports.clock import Clock
 from semantic.application.ports.model import LanguageModel
 from semantic.application.ports.telemetry import Telemetry
@@ -24,6 +26,7 @@ def fake_engine(
     telemetry: Telemetry | None = None,
     prefix_caching: bool = True,
     tier: StoreTier | None = None,
+    archive: AgentArchive | None = None,
 ) -> Engine:
     """An :class:`~semantic.application.engine.Engine` with a real scheduler, pool and thread around a fake model."""
     telemetry = telemetry or RecordingTelemetry()
@@ -40,7 +43,7 @@ def fake_engine(
             tier=tier,
         )
 
-    return Engine(build, telemetry)
+    return Engine(build, telemetry, archive or MemoryArchive())
 
 
 def fake_batch_engine(

@@ -5,7 +5,6 @@ behind the other. ``docs/store-format.md`` has the details.
 """
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -14,20 +13,22 @@ from xxhash import xxh3_128
 
 from semantic.adapters.storage.filesystem import NewFile, OpenFile, in_groups
 from semantic.adapters.storage.published import Published
-from semantic.application.ports.block_store import BlockToSave, Place, StoredBlock, Tensor, TensorHeader
+from semantic.application.ports.block_store import (
+    ITEM_BYTES,
+    BlockToSave,
+    Place,
+    StoredBlock,
+    Tensor,
+    TensorHeader,
+)
 from semantic.domain.errors import BlockDamagedError
+from semantic.domain.identifiers import BlockHash
 
 BLOCK_FORMAT = 1
 """Raised when a reader of the previous version could misread a file."""
 
 _LENGTH_BYTES = 8
 _MOST_HEADER_BYTES = 16 * 1024 * 1024
-_ITEM_BYTES = {
-    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 1),
-    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
-    **dict.fromkeys(("U32", "I32", "F32"), 4),
-    **dict.fromkeys(("U64", "I64", "F64", "C64"), 8),
-}
 
 
 def encode_header(block: BlockToSave) -> bytes:
@@ -36,7 +37,7 @@ def encode_header(block: BlockToSave) -> bytes:
     start = 0
     for tensor in block.tensors:
         header, end = tensor.header, start + tensor.nbytes
-        assert tensor.nbytes == _size(header), f"{header} and {tensor.nbytes} bytes of memory"
+        assert tensor.nbytes == header.nbytes, f"{header} and {tensor.nbytes} bytes of memory"
         entries[header.name] = {"dtype": header.dtype, "shape": header.shape, "data_offsets": (start, end)}
         start = end
     text = json.dumps(entries, separators=(",", ":")).encode()
@@ -79,11 +80,6 @@ def read_block(file: OpenFile, published: Published, place: Place) -> None:
         raise BlockDamagedError(f"its checksum is {digest.hexdigest()} where {published.checksum} was written")
 
 
-def scratch(headers: Sequence[TensorHeader]) -> list[Tensor]:
-    """A place for arrays that nobody will use."""
-    return [Tensor(header, (memoryview(bytearray(_size(header))),)) for header in headers]
-
-
 def _metadata(block: StoredBlock) -> dict[str, str]:
     return {
         "semantic_format": str(BLOCK_FORMAT),
@@ -107,18 +103,43 @@ def _read_head(file: OpenFile) -> bytes:
     return bytes(length + text)
 
 
+def parse_block(data: bytes) -> BlockToSave:
+    """A block from the bytes of a whole file that were verified before; its arrays are views of them."""
+    length = int.from_bytes(data[:_LENGTH_BYTES], "little")
+    start = _LENGTH_BYTES + length
+    metadata, arrays = _entries(data[:start])
+    _check_offsets(arrays, len(data) - start)
+    try:
+        block = StoredBlock(
+            hash=BlockHash(bytes.fromhex(metadata["hash"])),
+            parent=BlockHash(bytes.fromhex(metadata["parent"])),
+            context=metadata["context"],
+            start=int(metadata["start"]),
+            tokens=bytes.fromhex(metadata["tokens"]),
+            has_state=metadata["has_state"] == "true",
+        )
+    except (KeyError, ValueError, TypeError) as exc:
+        raise BlockDamagedError(f"its header is not one of ours: {exc!r}") from exc
+    view = memoryview(data)[start:]
+    return BlockToSave(block, [Tensor(array.header, (view[slice(*array.offsets)],)) for array in arrays])
+
+
 def _parse(head: bytes, published: Published) -> list[TensorHeader]:
     """The arrays in the order of their bytes, if this is the block that was published."""
-    try:
-        entries = json.loads(head[_LENGTH_BYTES:])
-        metadata = entries.pop("__metadata__")
-        arrays = [_entry(name, **entry) for name, entry in entries.items()]
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as exc:
-        raise BlockDamagedError(f"its header is not one of ours: {exc!r}") from exc
+    metadata, arrays = _entries(head)
     if metadata != _metadata(published.block):
         raise BlockDamagedError("its header is that of another block, or of another format")
     _check_offsets(arrays, published.nbytes - len(head))
     return [array.header for array in arrays]
+
+
+def _entries(head: bytes) -> tuple[dict[str, str], list["_Array"]]:
+    try:
+        entries = json.loads(head[_LENGTH_BYTES:])
+        metadata = entries.pop("__metadata__")
+        return metadata, [_entry(name, **entry) for name, entry in entries.items()]
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as exc:
+        raise BlockDamagedError(f"its header is not one of ours: {exc!r}") from exc
 
 
 @frozen
@@ -129,7 +150,7 @@ class _Array:
 
 def _entry(name: str, *, dtype: str, shape: list[int], data_offsets: list[int]) -> _Array:
     header = TensorHeader(name, dtype, tuple(shape))
-    if dtype not in _ITEM_BYTES or not all(type(number) is int and number >= 0 for number in shape):
+    if dtype not in ITEM_BYTES or not all(type(number) is int and number >= 0 for number in shape):
         raise ValueError(f"{header}")
     return _Array(header, data_offsets)
 
@@ -138,13 +159,9 @@ def _check_offsets(arrays: Sequence[_Array], num_bytes: int) -> None:
     """Arrays follow one another without gap or overlap, to the end of the file."""
     start = 0
     for array in arrays:
-        end = start + _size(array.header)
+        end = start + array.header.nbytes
         if array.offsets != [start, end]:
             raise BlockDamagedError(f"{array.header.name} lies at {array.offsets}, its place is [{start}, {end}]")
         start = end
     if start != num_bytes:
         raise BlockDamagedError(f"its arrays are {num_bytes} bytes where its header says {start}")
-
-
-def _size(header: TensorHeader) -> int:
-    return _ITEM_BYTES[header.dtype] * math.prod(header.shape)

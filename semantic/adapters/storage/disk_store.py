@@ -6,7 +6,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Lock
 
-from semantic.adapters.storage.block_file import scratch
 from semantic.adapters.storage.block_folder import BlockFolder, Draft
 from semantic.adapters.storage.eviction import choose_victims
 from semantic.adapters.storage.filesystem import FileSystem, OsFileSystem
@@ -24,6 +23,7 @@ from semantic.application.ports.block_store import (
     StoredAgent,
     StoredBlock,
     StoreStats,
+    scratch,
 )
 from semantic.application.ports.telemetry import Telemetry
 from semantic.domain.errors import (

@@ -1,5 +1,6 @@
 """The store: blocks of keys and values, and agents, kept beyond the process."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
@@ -8,14 +9,27 @@ from attrs import frozen
 from semantic.domain.identifiers import BlockHash
 from semantic.domain.value_objects.agent_record import AgentRecord
 
+ITEM_BYTES = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 1),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
+    **dict.fromkeys(("U32", "I32", "F32"), 4),
+    **dict.fromkeys(("U64", "I64", "F64", "C64"), 8),
+}
+"""safetensors' names of element types, and the bytes of one element."""
+
 
 @frozen
 class TensorHeader:
-    """One named array without its bytes. ``dtype`` is safetensors' name for it: ``F32``, ``BF16``, ``U32`` ..."""
+    """One named array without its bytes. ``dtype`` is one of :data:`ITEM_BYTES`."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole array."""
+        return ITEM_BYTES[self.dtype] * math.prod(self.shape)
 
 
 @frozen
@@ -59,6 +73,11 @@ Place = Callable[[Sequence[TensorHeader]], Sequence[Tensor]]
 
 Raises :class:`~semantic.domain.errors.BlockDamagedError` if these are not the arrays of such a block.
 """
+
+
+def scratch(headers: Sequence[TensorHeader]) -> list[Tensor]:
+    """Fresh memory for such arrays: a :data:`Place` for whoever wants the bytes alone."""
+    return [Tensor(header, (memoryview(bytearray(header.nbytes)),)) for header in headers]
 
 
 @frozen

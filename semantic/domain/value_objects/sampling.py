@@ -1,6 +1,7 @@
 """How the next token is chosen, and when to stop. Names are mlx_lm's."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from attrs import field, frozen
 
@@ -58,6 +59,15 @@ class SamplingParams:
             raise InvalidRequestError(f"stop_token_ids must be integers, got {sorted(map(repr, self.stop_token_ids))}")
         if any(not stop for stop in self.stop):
             raise InvalidRequestError("a stop string is empty; it would stop before the first token")
+
+    @classmethod
+    def from_keywords(cls, keywords: Mapping[str, Any]) -> "SamplingParams":
+        """The parameters that keyword arguments stand for. Raises :class:`InvalidRequestError` for unknown ones."""
+        try:
+            return cls(**keywords)
+        except TypeError as error:
+            known = ", ".join(cls.__annotations__)
+            raise InvalidRequestError(f"{error}; known are {known}") from error
 
     @property
     def is_greedy(self) -> bool:

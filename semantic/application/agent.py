@@ -1,0 +1,228 @@
+"""An agent: a context that grows turn by turn, and whose keys and values are kept."""
+
+from collections.abc import Callable, Iterator, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve, frozen
+
+from semantic.application.batch_engine import BlockPoolBatchEngine
+from semantic.application.chat_context import Message, Said, said
+from semantic.application.requests import Request
+from semantic.application.turn_lock import TurnLock
+from semantic.domain.errors import AgentKindError, AgentNotFoundError
+from semantic.domain.value_objects import AgentKind, AgentRecord, Completion, Delta, FinishReason, HistoryEntry
+
+if TYPE_CHECKING:
+    from semantic.application.agents import Agents
+
+
+@frozen
+class Turn:
+    """What a turn feeds, and from its completion the record that it leaves behind."""
+
+    prompt: list[int]
+    conclude: Callable[[Completion], AgentRecord]
+
+
+class Agent:
+    """Get one from :meth:`Engine.agent`. Safe to use from any thread; its turns run one after the other.
+
+    An agent holds a chat (:meth:`chat`, :meth:`stream`) or plain text (:meth:`generate`); the first use decides. A turn
+    that fails or is cancelled leaves the agent where it stood before. ``sampling`` are the keyword arguments of
+    :meth:`Engine.generate`. Every verb raises :class:`~semantic.domain.errors.AgentNotFoundError` once it is forgotten.
+    """
+
+    def __init__(self, agents: "Agents", record: AgentRecord) -> None:
+        self._agents, self._record = agents, record
+        self._turn = TurnLock(record.name)
+        self._is_forgotten = False
+
+    def __repr__(self) -> str:
+        return f"<Agent {self.name!r}: {len(self.tokens)} tokens, {len(self._record.history)} entries of history>"
+
+    # -- facts -----------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self._record.name
+
+    @property
+    def namespace(self) -> str:
+        return self._record.namespace
+
+    @property
+    def record(self) -> AgentRecord:
+        """All that is known of it but its keys and values, as of the last turn."""
+        return self._record
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The token ids of its context."""
+        return self._record.token_ids
+
+    @property
+    def history(self) -> list[dict[str, str]]:
+        """Messages with ``role`` and ``content``; of plain text, pieces with the roles ``text`` and ``completion``."""
+        return [{"role": entry.role, "content": entry.content} for entry in self._record.history]
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """Labels to rewind to."""
+        return tuple(checkpoint.label for checkpoint in self._record.checkpoints)
+
+    # -- turns -----------------------------------------------------------------------------------
+
+    def chat(self, message: Message, **sampling: Any) -> Completion:
+        """Say something and wait for the reply. Ctrl-C cancels the turn."""
+        return self._begin(lambda: self._reply_to(said(message)), sampling).result()
+
+    def stream(self, message: Message, **sampling: Any) -> Iterator[Delta]:
+        """Say something and read the reply as it comes. Leaving the loop cancels the turn."""
+        return iter(self._begin(lambda: self._reply_to(said(message)), sampling))
+
+    def generate(self, prompt: str | Sequence[int], **sampling: Any) -> Completion:
+        """Continue plain text: append ``prompt`` (text or token ids) to the context, then generate."""
+        return self._begin(lambda: self._continue(prompt), sampling).result()
+
+    def append(self, message: Message, *, role: str | None = None) -> None:
+        """Add to the context, and compute it, without a reply.
+
+        A chat takes a message, of the user or of ``role``; plain text takes text. A new agent becomes one of plain
+        text unless ``role`` or messages are given.
+        """
+        if role is not None or not isinstance(message, str) or self._record.kind is AgentKind.CHAT:
+            self._begin(lambda: self._listen_to(said(message, role or "user")), {"max_tokens": 1}).result()
+        else:
+            self._begin(lambda: self._continue(message, reply=False), {"max_tokens": 1}).result()
+
+    def _reply_to(self, new: list[Said]) -> Turn:
+        record = self._of_kind(AgentKind.CHAT)
+        prompt = self._agents.chat.prompt(record, new)
+
+        def conclude(done: Completion) -> AgentRecord:
+            end = len(prompt) + len(done.token_ids)
+            reply = HistoryEntry(role="assistant", content=done.text, end=end)
+            return _grown(record, [*prompt, *done.token_ids], [*_entries(record, new, len(prompt)), reply])
+
+        return Turn(prompt, conclude)
+
+    def _listen_to(self, new: list[Said]) -> Turn:
+        record = self._of_kind(AgentKind.CHAT)
+        prompt = self._agents.chat.stable(record, new)
+        return Turn(prompt, lambda done: _grown(record, prompt, _entries(record, new, len(prompt))))
+
+    def _continue(self, prompt: str | Sequence[int], *, reply: bool = True) -> Turn:
+        record = self._of_kind(AgentKind.TEXT)
+        text, token_ids = self._agents.encode(prompt, continues=bool(record.token_ids))
+        context = [*record.token_ids, *token_ids]
+
+        def conclude(done: Completion) -> AgentRecord:
+            entries = [HistoryEntry(role="text", content=text, end=len(context))]
+            if not reply:
+                return _grown(record, context, entries)
+            grown = [*context, *done.token_ids]
+            return _grown(record, grown, [*entries, HistoryEntry(role="completion", content=done.text, end=len(grown))])
+
+        return Turn(context, conclude)
+
+    def _begin(self, make: Callable[[], Turn], sampling: dict[str, Any]) -> Request:
+        self._turn.take()
+        try:
+            self._require_known()
+            turn = make()
+            return self._agents.submit(self._record, turn.prompt, sampling, self._ender(turn))
+        except BaseException:
+            self._turn.give_back()
+            raise
+
+    def _ender(self, turn: Turn) -> Callable[[BlockPoolBatchEngine, Completion | None], None]:
+        """What the engine's thread does when the turn is over, whether anyone still waits for it or not."""
+
+        def ended(engine: BlockPoolBatchEngine, done: Completion | None) -> None:
+            try:
+                if done is not None and done.finish_reason is not FinishReason.CANCELLED:
+                    self._record = self._agents.stamped(turn.conclude(done))
+                    self._agents.book.commit(self._record)
+            finally:
+                self._turn.give_back()
+
+        return ended
+
+    # -- branches and travel ---------------------------------------------------------------------
+
+    def checkpoint(self, label: str) -> None:
+        """Give the present point a name to :meth:`rewind` to, or to fork from. A label is moved if it is there."""
+        with self._turn:
+            self._change(self._require_known().with_checkpoint(label))
+
+    def rewind(self, to: str | int) -> None:
+        """Go back to a checkpoint, or to the first ``to`` entries of :attr:`history` (from its end if negative).
+
+        Raises :class:`~semantic.domain.errors.UnknownPointError`.
+        """
+        with self._turn:
+            self._change(self._require_known().cut(to))
+
+    def fork(self, name: str, at: str | int | None = None) -> "Agent":
+        """A new agent with this one's context, or with what it was at a point as :meth:`rewind` takes it.
+
+        Nothing is copied: both share what is computed, until they part. Raises
+        :class:`~semantic.domain.errors.AgentExistsError`.
+        """
+        with self._turn:
+            record = self._require_known()
+            return self._agents.add(evolve(record if at is None else record.cut(at), name=name))
+
+    def forget(self) -> None:
+        """Erase the agent, and of its context whatever no other agent refers to, from memory and from disk."""
+        with self._turn:
+            self._agents.forget(self._require_known())
+            self._is_forgotten = True
+
+    def export(self, file: "str | PathLike[str]") -> None:
+        """Write one file that :meth:`Engine.import_agent` takes, here or on another machine with the same model."""
+        with self._turn:
+            self._agents.export(self._require_known(), Path(file))
+
+    def pin(self) -> None:
+        """Keep the context in memory, as it is and as it will be; it yields only to what could not run otherwise."""
+        with self._turn:
+            self._agents.pin(self._require_known())
+
+    def unpin(self) -> None:
+        """Let the context be evicted again."""
+        with self._turn:
+            self._agents.unpin(self._require_known())
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _change(self, record: AgentRecord) -> None:
+        self._agents.commit(stamped := self._agents.stamped(record))
+        self._record = stamped
+
+    def _of_kind(self, kind: AgentKind) -> AgentRecord:
+        record = self._record
+        if record.kind not in (AgentKind.NEW, kind):
+            verbs = {AgentKind.CHAT: "chat() and stream()", AgentKind.TEXT: "generate()"}
+            raise AgentKindError(
+                f"agent {self.name!r} holds a {record.kind}, which {verbs[record.kind]} continue; "
+                f"make another agent for {verbs[kind]}"
+            )
+        return evolve(record, kind=kind)
+
+    def _require_known(self) -> AgentRecord:
+        if self._is_forgotten:
+            raise AgentNotFoundError(f"agent {self.name!r} was forgotten; engine.agent(...) makes a new one")
+        return self._record
+
+
+def _entries(record: AgentRecord, new: Sequence[Said], end: int) -> list[HistoryEntry]:
+    """Entries for new messages; only behind the last one is the context known to the token."""
+    ends = [len(record.token_ids)] * (len(new) - 1) + [end]
+    return [HistoryEntry(role=one.role, content=one.content, end=place) for one, place in zip(new, ends, strict=True)]
+
+
+def _grown(record: AgentRecord, token_ids: Sequence[int], entries: Sequence[HistoryEntry]) -> AgentRecord:
+    return evolve(record, token_ids=tuple(token_ids), history=(*record.history, *entries), turns=record.turns + 1)
