@@ -38,7 +38,7 @@ class BlockTransfer:
         self.tier = tier
         self._context, self._telemetry = context, telemetry
         self._saving: dict[BlockHash, KVBlock] = {}
-        self._loading: dict[BlockHash, _Load] = {}
+        self._loading: dict[KVBlock, _Load] = {}  # not by name: a block with state may take the place of one without
         if tier is not None:
             tier.on_evicted = self._note_evicted
         self.evicted_blocks = self.loaded_blocks = self.lost_blocks = 0
@@ -50,7 +50,7 @@ class BlockTransfer:
 
     def place_of(self, block: KVBlock) -> BlockId | None:
         """Where a block is, or is being loaded to."""
-        load = self._loading.get(block.hash)
+        load = self._loading.get(block)
         return load.block_id if load else block.block_id
 
     # -- memory ----------------------------------------------------------------------------------
@@ -148,10 +148,10 @@ class BlockTransfer:
 
     def load(self, block: KVBlock, block_id: BlockId, then: Then) -> None:
         """Load a block to where it will be resident. ``then`` is told whether it worked."""
-        self._loading[block.hash] = _Load(block_id, [then])
+        self._loading[block] = _Load(block_id, [then])
 
         def done(error: Exception | None) -> None:
-            load = self._loading.pop(block.hash)
+            load = self._loading.pop(block)
             if error is None and self._index.get(block.hash) is block and not block.is_resident:
                 self._index.make_resident(block, block_id)
                 self._pool.keep([block_id])
@@ -162,7 +162,7 @@ class BlockTransfer:
 
     def join(self, block: KVBlock, then: Then) -> None:
         """Be told as well when a load that is under way has ended."""
-        self._loading[block.hash].waiting.append(then)
+        self._loading[block].waiting.append(then)
 
     def load_apart(self, block: KVBlock, block_id: BlockId, then: Then) -> None:
         """Load a block's contents to be written on: the block itself does not become resident."""
