@@ -29,8 +29,9 @@ class PrefixCacheStats:
 class PrefixCache:
     """Not thread-safe: the engine's thread owns it.
 
-    In a block that is sealed in place, rows that are indexed never change. At most one sequence writes behind them
-    (``_written``), and only if it continues just where they end; any other takes a copy.
+    In a block that is sealed in place, rows that were filled never change. At most one sequence writes behind them
+    (``_written``), and only if it continues just where they end; any other takes a copy. ``_filled`` counts the rows
+    that its last writer left in a block: more than are indexed if it failed, or if what it left is superseded.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class PrefixCache:
         self.transfer, self.references = transfer, references
         self._in_place = memory.seals_in_place
         self._written: set[BlockId] = set()
+        self._filled: dict[BlockId, int] = {}
         self._pinned: dict[Hashable, list[BlockId]] = {}
         self.sealing = Sealing(
             index=index, memory=memory, transfer=transfer, references=references, chunk_tokens=chunk_tokens
@@ -135,7 +137,8 @@ class PrefixCache:
             return Take.LOAD if used == block.num_tokens else Take.LOAD_APART
         if block.block_id is None or block.block_id in self._written:
             return Take.COPY
-        rows = max(version.num_tokens for version in self.index.residents(block.block_id))
+        indexed = max(version.num_tokens for version in self.index.residents(block.block_id))
+        rows = max(indexed, self._filled.get(block.block_id, 0))
         return Take.SHARE if used == rows else Take.COPY
 
     def _admit(self, sequence: Sequence, lease: Lease, parts: list[Part]) -> bool:
@@ -150,7 +153,7 @@ class PrefixCache:
         if not self.transfer.has_room(needed):
             self.transfer.release(there[::-1])
             return False
-        fresh = self.transfer.allocate(needed)
+        fresh = self._allocate(needed)
         lease.parts, lease.placed = parts, [self._take(part, fresh, lease) for part in parts]
         if self._in_place:
             sequence.admit([*lease.placed, *fresh])
@@ -161,6 +164,12 @@ class PrefixCache:
             lease.held += lease.placed
             sequence.admit(fresh)
         return True
+
+    def _allocate(self, num_blocks: int) -> list[BlockId]:
+        fresh = self.transfer.allocate(num_blocks)
+        for block_id in fresh:
+            self._filled.pop(block_id, None)
+        return fresh
 
     def _take(self, part: Part, fresh: list[BlockId], lease: Lease) -> BlockId:
         """The block that the part's contents will be in."""
@@ -237,7 +246,15 @@ class PrefixCache:
         if keep and sequence.num_computed_tokens:
             self.sealing.ended(sequence, lease)
         self._memory.close(lease.cache)
+        self._note_filled(sequence, lease, is_certain=keep)
         self._give_back(sequence, lease)
+
+    def _note_filled(self, sequence: Sequence, lease: Lease, *, is_certain: bool) -> None:
+        """Remember how far the blocks were written that only this sequence wrote on; a failed forward doesn't tell."""
+        size = self.index.block_tokens
+        for i, block_id in enumerate(lease.written, len(sequence.block_table) - len(lease.written)):
+            rows = min(size, sequence.num_computed_tokens - i * size) if is_certain else size
+            self._filled[block_id] = max(rows, self._filled.get(block_id, 0))
 
     def _give_back(self, sequence: Sequence, lease: Lease) -> None:
         self._written.difference_update(lease.written)

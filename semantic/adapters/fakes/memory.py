@@ -22,6 +22,7 @@ class FakeBlock:
     tokens: "array[int]"
     rows: int = 0
     has_state: bool = False
+    was_attached: bool = False
 
     def held(self, num_tokens: int) -> list[int]:
         """The first ``num_tokens`` tokens, which must be filled."""
@@ -77,11 +78,14 @@ class FakeMemory:
     def attach(self, cache: FakeCache, block_ids: Sequence[BlockId]) -> None:
         """Append blocks to the cache's table."""
         for block_id in block_ids:
-            self._block(block_id)
+            self._block(block_id).was_attached = True
             cache.block_ids.append(block_id)
 
     def resume(self, cache: FakeCache, block_ids: Sequence[BlockId], num_tokens: int) -> None:
-        """Attach filled blocks."""
+        """Attach filled blocks. One that was received for this cache may hold more, and is written on all the same."""
+        last = self._block(block_ids[-1])
+        if not last.was_attached:
+            last.rows = min(last.rows, num_tokens - (len(block_ids) - 1) * self.spec.block_tokens)
         self.attach(cache, block_ids)
         cache.num_tokens = num_tokens
         assert len(self.read(cache)) == num_tokens, "the blocks hold fewer tokens than are resumed"
