@@ -75,7 +75,6 @@ class PrefixCache:
         for parts, num_tokens in self._plans(match):
             if self._admit(sequence, lease, parts):
                 lease.num_tokens = num_tokens
-                self._count(sequence, lease)
                 self._load(sequence, lease, settled)
                 return True
         return False
@@ -85,8 +84,8 @@ class PrefixCache:
         match = self.match(lease, limit)
         self.transfer.touch(match.blocks)
         for block in match.blocks:
-            if self.transfer.place_of(block) is None and self.transfer.has_room(1):
-                [block_id] = self.transfer.allocate(1)
+            if block.stored and self.transfer.place_of(block) is None and self.transfer.has_room(1):
+                [block_id] = self._allocate(1)
                 self.transfer.load(block, block_id, lambda ok: None)
                 self.transfer.release([block_id])  # the load holds it
 
@@ -222,6 +221,7 @@ class PrefixCache:
             return
         self._resume(sequence, lease)
         self._drop_held(lease)
+        self._count(sequence, lease)
         whole = lease.num_tokens // self.index.block_tokens
         lease.hashes = [part.block.hash for part in lease.parts[:whole]]
         sequence.begin(lease.num_tokens)
