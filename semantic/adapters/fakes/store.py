@@ -154,8 +154,12 @@ class MemoryStore:
             self._agents.clear()
 
     def close(self) -> None:
-        """Refuse every further call."""
+        """Refuse every further call, until :meth:`reopen`."""
         self._closed = True
+
+    def reopen(self) -> None:
+        """As another process finds what this one left."""
+        self._closed = False
 
     def _using(self) -> RLock:
         if self._closed:
