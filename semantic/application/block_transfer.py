@@ -37,6 +37,7 @@ class BlockTransfer:
         self._pool, self._index, self._memory = pool, index, memory
         self.tier = tier
         self._context, self._telemetry = context, telemetry
+        self._rows: dict[BlockId, int] = {}
         self._saving: dict[BlockHash, KVBlock] = {}
         self._loading: dict[KVBlock, _Load] = {}  # not by name: a block with state may take the place of one without
         if tier is not None:
@@ -55,6 +56,14 @@ class BlockTransfer:
 
     # -- memory ----------------------------------------------------------------------------------
 
+    def rows_written(self, block_id: BlockId) -> int:
+        """How many rows were written in place: more than are indexed if that failed, or if it is superseded."""
+        return self._rows.get(block_id, 0)
+
+    def note_rows(self, block_id: BlockId, rows: int) -> None:
+        """Remember that so many rows were written, until the block is allocated again."""
+        self._rows[block_id] = max(rows, self.rows_written(block_id))
+
     def has_room(self, num_blocks: int) -> bool:
         """Whether so many blocks can be allocated now."""
         return num_blocks <= self._pool.num_available
@@ -65,6 +74,8 @@ class BlockTransfer:
         for block_id in allocation.evicted:
             self._index.evict(block_id)
         self._memory.discard(allocation.evicted)
+        for block_id in allocation.block_ids:
+            self._rows.pop(block_id, None)
         self.evicted_blocks += len(allocation.evicted)
         return list(allocation.block_ids)
 

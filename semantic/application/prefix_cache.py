@@ -30,8 +30,7 @@ class PrefixCache:
     """Not thread-safe: the engine's thread owns it.
 
     In a block that is sealed in place, rows that were filled never change. At most one sequence writes behind them
-    (``_written``), and only if it continues just where they end; any other takes a copy. ``_filled`` counts the rows
-    that its last writer left in a block: more than are indexed if it failed, or if what it left is superseded.
+    (``_written``), and only if it continues just where they end; any other takes a copy.
     """
 
     def __init__(
@@ -48,7 +47,6 @@ class PrefixCache:
         self.transfer, self.references = transfer, references
         self._in_place = memory.seals_in_place
         self._written: set[BlockId] = set()
-        self._filled: dict[BlockId, int] = {}
         self._pinned: dict[Hashable, list[BlockId]] = {}
         self.sealing = Sealing(
             index=index, memory=memory, transfer=transfer, references=references, chunk_tokens=chunk_tokens
@@ -85,7 +83,7 @@ class PrefixCache:
         self.transfer.touch(match.blocks)
         for block in match.blocks:
             if block.stored and self.transfer.place_of(block) is None and self.transfer.has_room(1):
-                [block_id] = self._allocate(1)
+                [block_id] = self.transfer.allocate(1)
                 self.transfer.load(block, block_id, lambda ok: None)
                 self.transfer.release([block_id])  # the load holds it
 
@@ -137,7 +135,7 @@ class PrefixCache:
         if block.block_id is None or block.block_id in self._written:
             return Take.COPY
         indexed = max(version.num_tokens for version in self.index.residents(block.block_id))
-        rows = max(indexed, self._filled.get(block.block_id, 0))
+        rows = max(indexed, self.transfer.rows_written(block.block_id))
         return Take.SHARE if used == rows else Take.COPY
 
     def _admit(self, sequence: Sequence, lease: Lease, parts: list[Part]) -> bool:
@@ -152,7 +150,7 @@ class PrefixCache:
         if not self.transfer.has_room(needed):
             self.transfer.release(there[::-1])
             return False
-        fresh = self._allocate(needed)
+        fresh = self.transfer.allocate(needed)
         lease.parts, lease.placed = parts, [self._take(part, fresh, lease) for part in parts]
         if self._in_place:
             sequence.admit([*lease.placed, *fresh])
@@ -163,12 +161,6 @@ class PrefixCache:
             lease.held += lease.placed
             sequence.admit(fresh)
         return True
-
-    def _allocate(self, num_blocks: int) -> list[BlockId]:
-        fresh = self.transfer.allocate(num_blocks)
-        for block_id in fresh:
-            self._filled.pop(block_id, None)
-        return fresh
 
     def _take(self, part: Part, fresh: list[BlockId], lease: Lease) -> BlockId:
         """The block that the part's contents will be in."""
@@ -254,7 +246,7 @@ class PrefixCache:
         size = self.index.block_tokens
         for i, block_id in enumerate(lease.written, len(sequence.block_table) - len(lease.written)):
             rows = min(size, sequence.num_computed_tokens - i * size) if is_certain else size
-            self._filled[block_id] = max(rows, self._filled.get(block_id, 0))
+            self.transfer.note_rows(block_id, rows)
 
     def _give_back(self, sequence: Sequence, lease: Lease) -> None:
         self._written.difference_update(lease.written)
