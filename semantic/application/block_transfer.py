@@ -7,7 +7,7 @@ from attrs import define, field
 from semantic.application.ports.block_store import BlockToSave, StoredBlock
 from semantic.application.ports.model import CacheMemory
 from semantic.application.ports.telemetry import Telemetry
-from semantic.application.store_tier import StoreTier
+from semantic.application.store_tier import StoreTier, Write
 from semantic.domain.entities import KVBlock
 from semantic.domain.identifiers import BlockHash, BlockId
 from semantic.domain.services import BlockPool, PrefixIndex
@@ -38,7 +38,7 @@ class BlockTransfer:
         self.tier = tier
         self._context, self._telemetry = context, telemetry
         self._rows: dict[BlockId, int] = {}
-        self._saving: dict[BlockHash, KVBlock] = {}
+        self._saving: dict[BlockHash, Write] = {}
         self._loading: dict[KVBlock, _Load] = {}  # not by name: a block with state may take the place of one without
         if tier is not None:
             tier.on_evicted = self._note_evicted
@@ -97,10 +97,11 @@ class BlockTransfer:
         if block_id is not None and self._index.detach(block):
             self._memory.discard(self._pool.forget([block_id]))
 
-    def remove(self, block: KVBlock) -> None:
-        """Erase a block from memory and store."""
+    def remove(self, block: KVBlock, superseded_by: KVBlock | None = None) -> None:
+        """Erase a block from memory and store; from the store only once what supersedes it is saved."""
         if self.forget(block) and self.tier is not None:
-            self.tier.delete([block.hash])
+            saving = None if superseded_by is None else self._saving.get(superseded_by.hash)
+            self.tier.delete([block.hash], unless_failed=saving)
 
     def forget(self, block: KVBlock) -> bool:
         """Take a block out of memory and index. Returns whether the store has it, or will, and has to be told."""
@@ -138,17 +139,16 @@ class BlockTransfer:
             return
         block_id = block.block_id
         assert block_id is not None, "only what is resident can be saved"
-        self._saving[block.hash] = block
         self._pool.share([block_id])
         tensors = self._memory.contents(block_id, block.num_tokens)
 
         def done(error: Exception | None) -> None:
-            if self._saving.get(block.hash) is block:
+            if self._saving.get(block.hash) is write:
                 del self._saving[block.hash]
                 block.stored = error is None
             self.release([block_id])
 
-        self.tier.save(BlockToSave(self.stored_block(block), tensors), done)
+        write = self._saving[block.hash] = self.tier.save(BlockToSave(self.stored_block(block), tensors), done)
 
     def _note_evicted(self, hashes: Iterable[BlockHash]) -> None:
         for block in map(self._index.get, hashes):

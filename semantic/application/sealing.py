@@ -83,7 +83,7 @@ class Sealing:
         if save and block.is_resident:
             self._transfer.save(block)
         if self._index.reuse is Reuse.ANYWHERE:
-            self._supersede(block, lease.owner, saved=save)
+            self._supersede(block, lease.owner)
         return block
 
     def _present(self, parent: BlockHash, tokens: bytes, *, has_state: bool) -> KVBlock | None:
@@ -113,7 +113,7 @@ class Sealing:
         self._memory.seal(lease.cache, block_id, start, end - start)
         return block_id
 
-    def _supersede(self, block: KVBlock, owner: object, *, saved: bool) -> None:
+    def _supersede(self, block: KVBlock, owner: object) -> None:
         """A longer version makes the shorter ones superfluous, unless another agent refers to them.
 
         In the store they stay until the longer one is saved.
@@ -121,7 +121,7 @@ class Sealing:
         for shorter in self._index.shorter_versions(block):
             if self._references.is_shared(shorter.hash, owner):
                 continue
-            if saved or not self._transfer.is_persisted(shorter):
-                self._transfer.remove(shorter)
-            else:
+            if self._transfer.is_persisted(block) or not self._transfer.is_persisted(shorter):
+                self._transfer.remove(shorter, superseded_by=block)
+            elif shorter.stored:  # while it is being saved, it can't be loaded yet
                 self._transfer.drop(shorter)

@@ -33,7 +33,7 @@ class StoreTierStats:
 
 
 @define(eq=False)
-class _Write:
+class Write:
     """One thing to do to the store. ``block`` is set where it is a save, which may be done together with others."""
 
     since: float
@@ -41,6 +41,7 @@ class _Write:
     block: BlockToSave | None = None
     action: Callable[[BlockStore], object] = lambda store: None
     nbytes: int = 0
+    failed: bool = False
 
 
 def _nothing(error: Exception | None) -> None:
@@ -60,9 +61,9 @@ class StoreTier:
     ) -> None:
         self.store = store
         self._writer, self._readers, self._clock, self._telemetry = writer, readers, clock, telemetry
-        self._writes: deque[_Write] = deque()
+        self._writes: deque[Write] = deque()
         self._lock = threading.Lock()  # guards _writes, _pending and _touched
-        self._pending: list[_Write] = []
+        self._pending: list[Write] = []
         self._touched: dict[BlockHash, None] = {}
         self._ended: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._store_stats = store.stats()
@@ -74,10 +75,12 @@ class StoreTier:
 
     # -- asking ----------------------------------------------------------------------------------
 
-    def save(self, block: BlockToSave, done: Done) -> None:
+    def save(self, block: BlockToSave, done: Done) -> Write:
         """Make a block durable, some time soon. Its memory must stay as it is until ``done``."""
         nbytes = sum(tensor.nbytes for tensor in block.tensors)
-        self._enqueue(_Write(self._clock.monotonic(), done, block=block, nbytes=nbytes))
+        write = Write(self._clock.monotonic(), done, block=block, nbytes=nbytes)
+        self._enqueue(write)
+        return write
 
     def load(self, block_hash: BlockHash, place: Place, done: Done) -> None:
         """Read a block into memory that nobody else uses until ``done``."""
@@ -93,11 +96,16 @@ class StoreTier:
 
         self._readers.submit(read)
 
-    def delete(self, hashes: Iterable[BlockHash]) -> None:
-        """Erase blocks, after what was asked before."""
+    def delete(self, hashes: Iterable[BlockHash], *, unless_failed: Write | None = None) -> None:
+        """Erase blocks, after what was asked before; not if ``unless_failed``, which was asked before, has failed."""
         hashes = tuple(hashes)
+
+        def erase(store: BlockStore) -> None:
+            if unless_failed is None or not unless_failed.failed:
+                store.delete(hashes)
+
         if hashes:
-            self._do(lambda store: store.delete(hashes))
+            self._do(erase)
 
     def touch(self, hashes: Iterable[BlockHash]) -> None:
         """Note that blocks were used; it reaches the store with the next write."""
@@ -163,9 +171,9 @@ class StoreTier:
     # -- on the writer's thread ------------------------------------------------------------------
 
     def _do(self, action: Callable[[BlockStore], object]) -> None:
-        self._enqueue(_Write(self._clock.monotonic(), _nothing, action=action))
+        self._enqueue(Write(self._clock.monotonic(), _nothing, action=action))
 
-    def _enqueue(self, write: _Write) -> None:
+    def _enqueue(self, write: Write) -> None:
         with self._lock:
             self._writes.append(write)
         self._writer.submit(self._write_next)
@@ -181,6 +189,7 @@ class StoreTier:
             error = caught
         self._report(error)
         for write in self._pending:
+            write.failed = error is not None
             self._ended.put(lambda done=write.done: done(error))  # type: ignore[misc]
         with self._lock:
             self._pending = []
