@@ -53,7 +53,7 @@ class StoreTier:
 
     What has ended is told by :meth:`poll`, on the thread that calls it, and so is what the store evicted
     (``on_evicted``); ``wake`` is called, on any thread, when there is something to tell. ``writer`` must run one job
-    at a time, in order. A write that fails is reported once until one succeeds again; the engine goes on without it.
+    at a time, in order. A write that fails is reported once until a block is saved again; the engine goes on without it.
     """
 
     def __init__(
@@ -202,23 +202,27 @@ class StoreTier:
                 if self._pending and (self._writes[0].block is None or self._pending[-1].block is None):
                     break
                 self._pending.append(self._writes.popleft())
+            if not self._pending:
+                return ()
             touched, self._touched = tuple(self._touched), {}
         return touched
 
     def _carry_out(self, touched: tuple[BlockHash, ...]) -> None:
-        if touched:
-            self.store.touch(touched)
         blocks = [write.block for write in self._pending if write.block is not None]
-        if blocks:
-            evicted = self.store.save(blocks)
-            self._ended.put(lambda: self.on_evicted(evicted))
-        else:
-            self._pending[0].action(self.store)
+        try:
+            if touched:
+                self.store.touch(touched)  # first, so that what was used just now isn't evicted
+        finally:
+            if blocks:
+                evicted = self.store.save(blocks)
+                self._ended.put(lambda: self.on_evicted(evicted))
+            else:
+                self._pending[0].action(self.store)
         self._store_stats = self.store.stats()
 
     def _report(self, error: Exception | None) -> None:
         if error is None:
-            self._complained = False
+            self._complained &= self._pending[0].block is None  # that a block can be erased doesn't mean that one fits
             return
         self._failure = error
         self.failed_writes += len(self._pending)
