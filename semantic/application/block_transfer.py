@@ -79,6 +79,12 @@ class BlockTransfer:
         self.evicted_blocks += len(allocation.evicted)
         return list(allocation.block_ids)
 
+    def hold(self, blocks: Iterable[KVBlock | None]) -> list[BlockId]:
+        """Hold those of these blocks that are in memory, until they are released."""
+        block_ids = [block.block_id for block in blocks if block is not None and block.block_id is not None]
+        self._pool.share(block_ids)
+        return block_ids
+
     def release(self, block_ids: list[BlockId]) -> None:
         """Drop a holder of each block, and the memory of those that nobody holds or keeps."""
         self._memory.discard(self._pool.release(block_ids).freed)

@@ -47,14 +47,21 @@ class Sealing:
         self._seal(sequence, lease, pack_tokens(sequence.token_ids), tail=True, save_tail=True)
 
     def _seal(self, sequence: Sequence, lease: Lease, tokens: bytes, *, tail: bool, save_tail: bool) -> None:
+        """The context is held meanwhile, so that none of it is evicted to make room for what continues it."""
         size, end = self._index.block_tokens, self._sealable(sequence)
+        if end <= len(lease.hashes) * size:
+            return
+        held = self._transfer.hold(map(self._index.get, lease.hashes))
         while (len(lease.hashes) + 1) * size <= end:
             block = self._seal_block(sequence, lease, tokens, (len(lease.hashes) + 1) * size, save=True)
             if block is None:
-                return
+                break
             lease.hashes.append(block.hash)
-        if tail and end > len(lease.hashes) * size:
-            self._seal_block(sequence, lease, tokens, end, save=save_tail)
+            held += self._transfer.hold([block])
+        else:
+            if tail and end > len(lease.hashes) * size:
+                self._seal_block(sequence, lease, tokens, end, save=save_tail)
+        self._transfer.release(held[::-1])
 
     def _sealable(self, sequence: Sequence) -> int:
         """How far the context may be taken up again, in tokens."""
