@@ -142,6 +142,7 @@ class Sequence:
 
     def begin(self, num_cached_tokens: int = 0) -> None:
         """Start prefill behind a cached prefix; where nothing is left to prefill, decoding starts at once."""
+        self._require(SequenceState.LOADING, SequenceEvent.BEGIN)
         assert 0 <= num_cached_tokens <= self.num_prefill_tokens, f"{self!r}: {num_cached_tokens} cached"
         assert num_cached_tokens <= self.block_table.capacity_tokens, f"{self!r}: {num_cached_tokens} do not fit"
         self._fire(SequenceEvent.BEGIN)
@@ -150,6 +151,7 @@ class Sequence:
 
     def wait(self) -> None:
         """Be admitted again later: what was cached could not be loaded. The table must be empty."""
+        self._require(SequenceState.LOADING, SequenceEvent.WAIT)
         assert not len(self.block_table), f"{self!r}: it still has blocks"
         self._fire(SequenceEvent.WAIT)
 

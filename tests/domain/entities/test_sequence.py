@@ -13,19 +13,33 @@ from semantic.domain.value_objects import FinishReason, SamplingParams
 BLOCKS = [BlockId(1), BlockId(2)]
 
 
-def waiting(prompt: tuple[int, ...] = (11, 12, 13, 14, 15), max_tokens: int = 3) -> Sequence:
-    return Sequence(RequestId(7), prompt, SamplingParams(max_tokens=max_tokens), block_tokens=4)
+def waiting(
+    prompt: tuple[int, ...] = (11, 12, 13, 14, 15), max_tokens: int = 3, boundaries: tuple[int, ...] = ()
+) -> Sequence:
+    return Sequence(RequestId(7), prompt, SamplingParams(max_tokens=max_tokens), 4, boundaries)
+
+
+def loading() -> Sequence:
+    sequence = waiting()
+    sequence.admit(BLOCKS)
+    return sequence
 
 
 def prefilling() -> Sequence:
-    sequence = waiting()
-    sequence.admit(BLOCKS)
+    sequence = loading()
+    sequence.begin()
     return sequence
 
 
 def decoding() -> Sequence:
     sequence = prefilling()
     sequence.commit_chunk(4)
+    return sequence
+
+
+def with_a_row() -> Sequence:
+    sequence = decoding()
+    sequence.commit_row()
     return sequence
 
 
@@ -50,6 +64,7 @@ def failed() -> Sequence:
 def facts(sequence: Sequence) -> tuple[object, ...]:
     return (
         sequence.state,
+        sequence.num_cached_tokens,
         sequence.num_computed_tokens,
         tuple(sequence.output_token_ids),
         sequence.block_table.block_ids,
@@ -59,7 +74,7 @@ def facts(sequence: Sequence) -> tuple[object, ...]:
 
 def test_a_new_sequence_waits_and_has_computed_nothing() -> None:
     sequence = waiting()
-    assert facts(sequence) == (SequenceState.WAITING, 0, (), (), None)
+    assert facts(sequence) == (SequenceState.WAITING, 0, 0, (), (), None)
     assert (sequence.num_prompt_tokens, sequence.num_tokens, sequence.max_total_tokens) == (5, 5, 8)
     assert not sequence.is_finished
 
@@ -80,6 +95,57 @@ def test_prefill_covers_the_prompt_but_for_its_last_token() -> None:
     assert (sequence.state, sequence.num_computed_tokens) == (SequenceState.DECODING, 4)
 
 
+def test_an_admitted_sequence_has_its_blocks_and_computes_nothing_before_it_begins() -> None:
+    sequence = loading()
+    assert facts(sequence) == (SequenceState.LOADING, 0, 0, (), (1, 2), None)
+
+
+def test_prefill_begins_behind_what_is_cached() -> None:
+    sequence = loading()
+    sequence.begin(num_cached_tokens=3)
+    assert facts(sequence) == (SequenceState.PREFILLING, 3, 3, (), (1, 2), None)
+    assert sequence.next_chunk(4) == (14,)
+
+
+def test_a_sequence_with_all_but_the_last_token_cached_decodes_at_once() -> None:
+    sequence = loading()
+    sequence.begin(num_cached_tokens=4)
+    assert (sequence.state, sequence.last_token) == (SequenceState.DECODING, 15)
+
+
+def test_a_sequence_whose_cached_prefix_could_not_be_loaded_waits_again() -> None:
+    sequence = loading()
+    sequence.block_table.clear()
+    sequence.wait()
+    assert facts(sequence) == (SequenceState.WAITING, 0, 0, (), (), None)
+
+
+@pytest.mark.parametrize(
+    ("cached", "limit", "boundaries", "ends"),
+    [
+        (0, 4, (), [4, 8, 9]),
+        (3, 4, (), [4, 8, 9]),
+        (4, 4, (), [8, 9]),
+        (5, 4, (), [8, 9]),
+        (0, 4, (6,), [4, 6, 8, 9]),
+        (6, 4, (6,), [8, 9]),
+        (0, 16, (2, 5), [2, 5, 9]),
+        (0, 16, (0, 9, 10, 99), [9]),
+    ],
+)
+def test_chunks_end_at_multiples_of_the_limit_and_at_boundaries_whatever_was_cached(
+    cached: int, limit: int, boundaries: tuple[int, ...], ends: list[int]
+) -> None:
+    sequence = waiting(prompt=tuple(range(10)), boundaries=boundaries)
+    sequence.admit([*BLOCKS, BlockId(3)])
+    sequence.begin(cached)
+    seen = []
+    while sequence.state is SequenceState.PREFILLING:
+        sequence.commit_chunk(len(sequence.next_chunk(limit)))
+        seen.append(sequence.num_computed_tokens)
+    assert seen == ends
+
+
 def test_asking_for_a_chunk_changes_nothing() -> None:
     sequence = prefilling()
     assert sequence.next_chunk(2) == sequence.next_chunk(2) == (11, 12)
@@ -88,6 +154,7 @@ def test_asking_for_a_chunk_changes_nothing() -> None:
 def test_a_prompt_of_one_token_decodes_at_once() -> None:
     sequence = waiting(prompt=(11,))
     sequence.admit(BLOCKS[:1])
+    sequence.begin()
     assert (sequence.state, sequence.num_computed_tokens) == (SequenceState.DECODING, 0)
     assert sequence.last_token == 11
 
@@ -95,8 +162,10 @@ def test_a_prompt_of_one_token_decodes_at_once() -> None:
 def test_decoding_feeds_the_last_prompt_token_then_each_output() -> None:
     sequence = decoding()
     assert (sequence.last_token, sequence.num_computed_tokens) == (15, 4)
+    sequence.commit_row()
     sequence.append(21)
     assert (sequence.last_token, sequence.num_computed_tokens) == (21, 5)
+    sequence.commit_row()
     sequence.append(22)
     assert (sequence.last_token, sequence.num_computed_tokens) == (22, 6)
     assert sequence.output_token_ids == [21, 22]
@@ -105,6 +174,7 @@ def test_decoding_feeds_the_last_prompt_token_then_each_output() -> None:
 
 def test_a_finished_sequence_knows_why() -> None:
     sequence = decoding()
+    sequence.commit_row()
     sequence.append(21)
     sequence.finish(FinishReason.LENGTH)
     assert sequence.state is SequenceState.FINISHED
@@ -112,7 +182,7 @@ def test_a_finished_sequence_knows_why() -> None:
     assert sequence.is_finished
 
 
-@pytest.mark.parametrize("make", [waiting, prefilling, decoding])
+@pytest.mark.parametrize("make", [waiting, loading, prefilling, decoding])
 def test_an_unfinished_sequence_can_be_cancelled_or_fail(make: Callable[[], Sequence]) -> None:
     sequence = make()
     sequence.cancel()
@@ -129,9 +199,12 @@ def test_an_ended_sequence_keeps_its_blocks_until_they_are_cleared() -> None:
 
 VERBS: dict[str, Callable[[Sequence], object]] = {
     "admit": lambda sequence: sequence.admit(BLOCKS),
+    "begin": lambda sequence: sequence.begin(1),
+    "wait": lambda sequence: sequence.wait(),
     "next_chunk": lambda sequence: sequence.next_chunk(2),
     "commit_chunk": lambda sequence: sequence.commit_chunk(1),
     "last_token": lambda sequence: sequence.last_token,
+    "commit_row": lambda sequence: sequence.commit_row(),
     "append": lambda sequence: sequence.append(21),
     "finish": lambda sequence: sequence.finish(FinishReason.STOP),
     "cancel": lambda sequence: sequence.cancel(),
@@ -139,8 +212,9 @@ VERBS: dict[str, Callable[[Sequence], object]] = {
 }
 ALLOWED = {
     waiting: {"admit", "cancel", "fail"},
+    loading: {"begin", "wait", "cancel", "fail"},
     prefilling: {"next_chunk", "commit_chunk", "cancel", "fail"},
-    decoding: {"last_token", "append", "finish", "cancel", "fail"},
+    decoding: {"last_token", "commit_row", "append", "finish", "cancel", "fail"},
     finished: set(),
     cancelled: set(),
     failed: set(),
@@ -167,9 +241,14 @@ def test_nothing_leaves_a_final_state() -> None:
 @pytest.mark.parametrize(
     "slip",
     [
+        lambda: loading().begin(5),
+        lambda: loading().begin(-1),
+        lambda: loading().wait(),
         lambda: prefilling().next_chunk(0),
         lambda: prefilling().commit_chunk(0),
         lambda: prefilling().commit_chunk(5),
+        lambda: decoding().append(21),
+        lambda: with_a_row().commit_row(),
         lambda: decoding().finish(FinishReason.CANCELLED),
     ],
 )
@@ -181,16 +260,20 @@ def test_the_engines_own_slips_are_caught(slip: Callable[[], object]) -> None:
 def test_tokens_without_blocks_are_caught_before_they_are_recorded() -> None:
     sequence = waiting()
     sequence.admit(BLOCKS[:1])
+    sequence.begin()
     sequence.commit_chunk(4)
     with pytest.raises(AssertionError, match="5 tokens do not fit the blocks"):
-        sequence.append(21)
+        sequence.commit_row()
     assert (sequence.num_computed_tokens, sequence.output_token_ids) == (4, [])
 
 
 def test_output_beyond_max_tokens_is_caught() -> None:
     sequence = waiting(max_tokens=1)
     sequence.admit(BLOCKS)
+    sequence.begin()
     sequence.commit_chunk(4)
+    sequence.commit_row()
     sequence.append(21)
+    sequence.commit_row()
     with pytest.raises(AssertionError, match="max_tokens is reached"):
         sequence.append(22)
