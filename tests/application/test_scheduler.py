@@ -1,9 +1,10 @@
 """Who is admitted, and what a step works on."""
 
-from semantic.application.scheduler import Scheduler, blocks_needed
+from collections.abc import Callable, Iterable
+
+from semantic.application.scheduler import Admission, Scheduler, blocks_needed
 from semantic.domain.entities import Sequence, SequenceState
-from semantic.domain.identifiers import RequestId
-from semantic.domain.services import BlockPool
+from semantic.domain.identifiers import BlockId, RequestId
 from semantic.domain.value_objects import SamplingParams
 
 BLOCK_TOKENS = 4
@@ -13,21 +14,42 @@ def sequence(number: int, prompt_tokens: int, max_tokens: int = 4) -> Sequence:
     return Sequence(RequestId(number), [1] * prompt_tokens, SamplingParams(max_tokens=max_tokens), BLOCK_TOKENS)
 
 
-def scheduler(blocks: int = 100, max_num_seqs: int = 8, prefill_step_size: int = 8) -> Scheduler:
-    return Scheduler(BlockPool(blocks), max_num_seqs=max_num_seqs, prefill_step_size=prefill_step_size)
+def scheduler(max_num_seqs: int = 8, prefill_step_size: int = 8) -> Scheduler:
+    return Scheduler(max_num_seqs=max_num_seqs, prefill_step_size=prefill_step_size)
 
 
-def admitted(scheduler: Scheduler) -> list[int]:
-    return [sequence.request_id for sequence in scheduler.admit()]
+def room_for(blocks: int, held_back: tuple[int, ...] = ()) -> Callable[[Sequence], Admission]:
+    """Admits what fits so many blocks, as long as they last, but for those that are held back."""
+    left = blocks
+
+    def try_to_admit(sequence: Sequence) -> Admission:
+        nonlocal left
+        needed = blocks_needed(sequence)
+        if sequence.request_id in held_back:
+            return Admission.HELD_BACK
+        if needed > left:
+            return Admission.NO_ROOM
+        left -= needed
+        sequence.admit(BlockId(number) for number in range(needed))
+        sequence.begin()
+        return Admission.ADMITTED
+
+    return try_to_admit
 
 
-def test_a_sequence_gets_every_block_it_can_ever_need_when_it_is_admitted() -> None:
-    waiting = sequence(0, prompt_tokens=5, max_tokens=4)
-    assert blocks_needed(waiting) == 2  # 5 + 4 tokens, the last of which is never fed back
-    some = scheduler()
-    some.add(waiting)
-    assert admitted(some) == [0]
-    assert len(waiting.block_table) == 2
+def admitted(scheduler: Scheduler, blocks: int = 100, held_back: tuple[int, ...] = ()) -> list[int]:
+    before = list(scheduler.running)
+    scheduler.admit(room_for(blocks, held_back))
+    return [sequence.request_id for sequence in scheduler.running if sequence not in before]
+
+
+def numbers(sequences: Iterable[Sequence]) -> list[int]:
+    return [sequence.request_id for sequence in sequences]
+
+
+def test_a_sequence_needs_blocks_for_all_it_can_ever_hold_when_it_is_admitted() -> None:
+    assert blocks_needed(sequence(0, prompt_tokens=5, max_tokens=4)) == 2  # 5 + 4 tokens, the last is never fed back
+    assert blocks_needed(sequence(0, prompt_tokens=5, max_tokens=5)) == 3
 
 
 def test_the_waiting_are_admitted_in_order_until_the_batch_is_full() -> None:
@@ -40,11 +62,45 @@ def test_the_waiting_are_admitted_in_order_until_the_batch_is_full() -> None:
 
 
 def test_one_that_does_not_fit_is_not_overtaken_by_a_smaller_one() -> None:
-    some = scheduler(blocks=4)
+    some = scheduler()
     for number, prompt_tokens in enumerate((5, 9, 1)):
         some.add(sequence(number, prompt_tokens))
-    assert admitted(some) == [0]
-    assert [waiting.request_id for waiting in some.waiting] == [1, 2]
+    assert admitted(some, blocks=4) == [0]
+    assert numbers(some.waiting) == [1, 2]
+
+
+def test_one_that_is_held_back_keeps_its_place_and_those_behind_it_may_pass() -> None:
+    some = scheduler()
+    for number in range(4):
+        some.add(sequence(number, 5))
+    assert admitted(some, held_back=(0, 2)) == [1, 3]
+    assert numbers(some.waiting) == [0, 2]
+    assert admitted(some) == [0, 2]
+
+
+def test_one_that_has_to_wait_again_waits_before_all_others() -> None:
+    some = scheduler(max_num_seqs=2)
+    for number in range(4):
+        some.add(sequence(number, 5))
+    admitted(some)
+    some.put_back(some.running[1])
+    assert numbers(some.running) == [0]
+    assert numbers(some.waiting) == [1, 2, 3]
+
+
+def test_one_that_is_still_loading_takes_part_in_no_step() -> None:
+    some = scheduler()
+    loading = sequence(0, 5)
+    some.add(loading)
+
+    def load(sequence: Sequence) -> Admission:
+        sequence.admit([BlockId(0), BlockId(1)])
+        return Admission.ADMITTED
+
+    some.admit(load)
+    assert (numbers(some.running), some.chunks(), some.rows()) == ([0], [], [])
+    loading.begin()
+    assert [chunk.token_ids for chunk in some.chunks()] == [(1, 1, 1, 1)]
 
 
 def test_a_one_token_prompt_decodes_at_once() -> None:
