@@ -20,6 +20,7 @@ from semantic.adapters.fakes import (
     fake_engine,
     fake_next_token,
 )
+from semantic.adapters.fakes.archive import MemoryArchive
 from semantic.application.batch_engine import BlockPoolBatchEngine
 from semantic.application.engine import Engine
 from semantic.domain.errors import (
@@ -82,10 +83,10 @@ def failing_engine(gate: Gate, telemetry: RecordingTelemetry | None = None) -> E
     """An engine whose memory breaks when the first request ends."""
     model = FakeModel(choose=gate)
 
-    def discard(block_ids: object) -> None:
+    def close(cache: object) -> None:
         raise OSError("the memory is on fire")
 
-    model.memory.discard = discard
+    model.memory.close = close
     return fake_engine(model=model, telemetry=telemetry)
 
 
@@ -95,7 +96,7 @@ def without_tokenizer() -> Engine:
         engine.tokenizer = None
         return engine
 
-    return Engine(build, RecordingTelemetry())
+    return Engine(build, RecordingTelemetry(), MemoryArchive())
 
 
 # -- generating --------------------------------------------------------------------------------------
@@ -319,7 +320,7 @@ def test_an_engine_that_cannot_be_built_raises_the_cause_to_its_opener() -> None
         raise MemoryError("no room")
 
     with pytest.raises(MemoryError, match="no room"):
-        Engine(build, RecordingTelemetry())
+        Engine(build, RecordingTelemetry(), MemoryArchive())
 
 
 # -- what is refused ---------------------------------------------------------------------------------
