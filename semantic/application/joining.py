@@ -1,6 +1,7 @@
 """Not computing a prefix twice at the same time: who waits for whose prefill."""
 
 from collections.abc import Iterable
+from operator import itemgetter
 
 from semantic.application.lease import Lease
 from semantic.domain.entities import Sequence, SequenceState
@@ -28,15 +29,17 @@ class Joining:
 
         Where contexts can only be taken up at kept states, the other prefill is asked to stop where the prompts part.
         """
-        most = max(
-            (
-                self._promise(sequence, lease, other, its_lease)
-                for other, its_lease in running
-                if other.state in _UNDER_WAY and its_lease.root == lease.root
-            ),
-            default=0,
-        )
-        return most - cached >= LEAST_TOKENS
+        promises = [
+            (self._promise(sequence, lease, other, its_lease), other)
+            for other, its_lease in running
+            if other.state in _UNDER_WAY and its_lease.root == lease.root
+        ]
+        most, other = max(promises, key=itemgetter(0), default=(0, None))
+        if other is None or most - cached < LEAST_TOKENS:
+            return False
+        if self._index.reuse is Reuse.AT_STATES:
+            other.boundaries.add(most)
+        return True
 
     def forget(self, request_id: RequestId) -> None:
         """Drop what was compared with a request that has ended."""
@@ -54,6 +57,5 @@ class Joining:
             case Reuse.AT_CHUNKS:
                 return usable // self._chunk_tokens * self._chunk_tokens
             case Reuse.AT_STATES if usable > max(other.num_computed_tokens, its_lease.num_tokens):
-                other.boundaries.add(usable)
                 return usable
         return 0
