@@ -53,7 +53,7 @@ class StoreTier:
 
     What has ended is told by :meth:`poll`, on the thread that calls it, and so is what the store evicted
     (``on_evicted``); ``wake`` is called, on any thread, when there is something to tell. ``writer`` must run one job
-    at a time, in order. A write that fails is reported once until a block is saved again; the engine goes on without it.
+    at a time, in order. A write that fails is reported, once until a block is saved again, and the engine goes on.
     """
 
     def __init__(
