@@ -1,10 +1,10 @@
 """The batch engine on fakes, stepped by hand."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from attrs import define, field
+from attrs import define
+from driving import Driven, driven
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,58 +29,7 @@ from semantic.domain.errors import (
 )
 from semantic.domain.identifiers import RequestId
 from semantic.domain.services import BlockPool
-from semantic.domain.value_objects import Completion, Delta, FinishReason, SamplingParams
-
-
-@define
-class Driven:
-    """A batch engine, and what came out of its steps."""
-
-    engine: BlockPoolBatchEngine
-    deltas: dict[RequestId, list[Delta]] = field(factory=dict)
-    errors: dict[RequestId, Exception] = field(factory=dict)
-    ends: list[RequestId] = field(factory=list)
-
-    def submit(self, prompt: str | Sequence[int], **sampling: Any) -> RequestId:
-        token_ids = FakeTokenizer().encode(prompt) if isinstance(prompt, str) else list(prompt)
-        return self.engine.submit(token_ids, SamplingParams(**sampling))
-
-    def step(self, times: int = 1) -> None:
-        for _ in range(times):
-            self._take(self.engine.step())
-
-    def cancel(self, request_id: RequestId) -> None:
-        self._take([self.engine.cancel(request_id)])
-
-    def run(self) -> None:
-        for _ in range(10_000):
-            if not self.engine.has_work:
-                return
-            self.step()
-        raise AssertionError("the engine does not come to an end")
-
-    def completion(self, request_id: RequestId) -> Completion:
-        completion = self.deltas[request_id][-1].completion
-        assert completion is not None
-        return completion
-
-    def generate(self, prompt: str | Sequence[int], **sampling: Any) -> Completion:
-        request_id = self.submit(prompt, **sampling)
-        self.run()
-        return self.completion(request_id)
-
-    def _take(self, outputs: Any) -> None:
-        for output in outputs:
-            if output.error is not None:
-                self.errors[output.request_id] = output.error
-            else:
-                self.deltas.setdefault(output.request_id, []).append(output.delta)
-            if output.error is not None or output.delta.completion is not None:
-                self.ends.append(output.request_id)
-
-
-def driven(model: FakeModel | None = None, **parts: Any) -> Driven:
-    return Driven(fake_batch_engine(model=model, **parts))
+from semantic.domain.value_objects import FinishReason, SamplingParams
 
 
 def says(text: str) -> FakeModel:
@@ -244,7 +193,7 @@ def test_more_requests_than_the_batch_holds_wait_in_order() -> None:
 
 def test_more_requests_than_the_pool_holds_wait_in_order_and_none_is_overtaken() -> None:
     some = driven(FakeModel(block_tokens=16), blocks=4)
-    requests = [some.submit([1] * tokens, max_tokens=2) for tokens in (30, 60, 10)]
+    requests = [some.submit([token] * tokens, max_tokens=2) for token, tokens in ((1, 30), (2, 60), (3, 10))]
     some.step()
     stats = some.engine.stats()
     assert (stats.running, stats.waiting) == (1, 2)
@@ -252,13 +201,26 @@ def test_more_requests_than_the_pool_holds_wait_in_order_and_none_is_overtaken()
     assert some.ends == requests
 
 
-def test_every_block_is_free_when_all_have_finished() -> None:
-    some = driven(blocks=8)
+def test_every_block_can_be_handed_out_when_all_have_finished_and_only_what_is_cached_takes_memory() -> None:
+    some = driven(FakeModel(block_tokens=16), blocks=8)
+    for token, tokens in ((1, 5), (2, 50), (3, 17)):
+        some.submit([token] * tokens, max_tokens=20)
+    some.run()
+    stats = some.engine.stats()
+    assert (stats.pool_free_blocks, stats.pool_blocks_in_use) == (8, 0)
+    assert stats.pool_cached_blocks == 8  # of 2, 5 and 3 blocks, two had to make room for the third request
+    assert stats.cache_bytes == 8 * some.engine.model.profile.cache_spec.bytes_per_block
+    some.engine.pool.check_integrity()
+
+
+def test_without_prefix_caching_every_block_is_free_when_all_have_finished() -> None:
+    some = driven(blocks=8, prefix_caching=False)
     for tokens in (5, 50, 17):
         some.submit([1] * tokens, max_tokens=20)
     some.run()
     stats = some.engine.stats()
-    assert (stats.pool_free_blocks, stats.pool_blocks_in_use, stats.cache_bytes) == (8, 0, 0)
+    assert (stats.pool_free_blocks, stats.pool_cached_blocks, stats.pool_blocks_in_use) == (8, 0, 0)
+    assert stats.cache_bytes == 0
     some.engine.pool.check_integrity()
 
 
@@ -282,8 +244,10 @@ def test_cancelling_during_prefill_frees_the_blocks() -> None:
     some.step(2)
     assert some.engine.stats().pool_blocks_in_use == 7
     some.cancel(request_id)
-    assert some.engine.stats().pool_free_blocks == 8
-    assert some.engine.stats().cache_bytes == 0
+    stats = some.engine.stats()
+    assert (stats.pool_blocks_in_use, stats.pool_free_blocks) == (0, 8)
+    assert stats.pool_cached_blocks == 2  # what two chunks of 16 tokens have filled
+    assert stats.cache_bytes == 2 * some.engine.model.profile.cache_spec.bytes_per_block
     assert not some.engine.has_work
 
 
@@ -480,12 +444,17 @@ _requests = st.builds(
 )
 
 
-@given(arrivals=st.lists(_requests, min_size=1, max_size=8), max_num_seqs=st.integers(1, 4), blocks=st.integers(4, 9))
+@given(
+    arrivals=st.lists(_requests, min_size=1, max_size=8),
+    max_num_seqs=st.integers(1, 4),
+    blocks=st.integers(4, 9),
+    prefix_caching=st.booleans(),
+)
 @settings(max_examples=60, deadline=None)
 def test_what_a_request_gets_does_not_depend_on_its_batch_mates(
-    arrivals: list[Arrival], max_num_seqs: int, blocks: int
+    arrivals: list[Arrival], max_num_seqs: int, blocks: int, prefix_caching: bool
 ) -> None:
-    some = driven(max_num_seqs=max_num_seqs, blocks=blocks)
+    some = driven(max_num_seqs=max_num_seqs, blocks=blocks, prefix_caching=prefix_caching)
     request_ids: dict[RequestId, Arrival] = {}
     for now in range(10_000):
         for arrival in arrivals:
@@ -498,8 +467,11 @@ def test_what_a_request_gets_does_not_depend_on_its_batch_mates(
         some.engine.pool.check_integrity()
         if now > 12 and not some.engine.has_work:
             break
-    assert some.engine.stats().pool_free_blocks == blocks
-    assert some.engine.model.memory.nbytes == 0
+    stats = some.engine.stats()
+    assert (stats.pool_free_blocks, stats.pool_blocks_in_use) == (blocks, 0)
+    assert stats.cache_bytes == stats.pool_cached_blocks * some.engine.model.profile.cache_spec.bytes_per_block
+    if not prefix_caching:
+        assert stats.cache_bytes == 0
     for request_id, arrival in request_ids.items():
         completion, alone = some.completion(request_id), driven()
         solo_id = alone.engine.submit(arrival.prompt, arrival.sampling)
