@@ -142,7 +142,9 @@ class Agent:
 
         def ended(engine: BlockPoolBatchEngine, done: Completion | None) -> None:
             try:
-                if done is not None and done.finish_reason is not FinishReason.CANCELLED:
+                if done is None or done.finish_reason is FinishReason.CANCELLED:
+                    self._agents.book.note(self._record, [*turn.prompt, *(done.token_ids if done else ())])
+                else:
                     self._record = self._agents.stamped(turn.conclude(done))
                     self._agents.book.commit(self._record)
             finally:
@@ -178,8 +180,10 @@ class Agent:
     def forget(self) -> None:
         """Erase the agent, and of its context whatever no other agent refers to, from memory and from disk."""
         with self._turn:
-            self._agents.forget(self._require_known())
+            erased = self._agents.forget(self._require_known())
             self._is_forgotten = True
+        if erased is not None:
+            erased.result()
 
     def export(self, file: "str | PathLike[str]") -> None:
         """Write one file that :meth:`Engine.import_agent` takes, here or on another machine with the same model."""

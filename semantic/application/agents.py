@@ -2,13 +2,16 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from attrs import evolve
 
 from semantic.application.agent import Agent
-from semantic.application.agent_book import AgentBook, AgentKey, Lent, key_of
+from semantic.application.agent_book import AgentBook, AgentKey, key_of
+from semantic.application.agent_travel import Lent
 from semantic.application.batch_engine import BlockPoolBatchEngine
 from semantic.application.chat_context import ChatContext, Said
 from semantic.application.owner_thread import OwnerThread, Submission
@@ -19,6 +22,8 @@ from semantic.application.requests import Request
 from semantic.domain.errors import (
     AgentExistsError,
     AgentOfOtherModelError,
+    EngineClosedError,
+    EngineDownError,
     InvalidRequestError,
     StoreError,
     TokenizerRequiredError,
@@ -69,10 +74,15 @@ class Agents:
     def get_or_make(self, name: str, system: str | None, namespace: str) -> Agent:
         """The agent of this name, made if it isn't there."""
         self._owner.refuse_if_over()
+        new = self._new(name, system, namespace)
+        key = _checked(new)
         with self._lock:
-            found = self._agents.get((namespace, name))
+            found = self._agents.get(key)
         if found is None:
-            return self.add(self._new(name, system, namespace))
+            try:
+                return self.add(new)
+            except AgentExistsError:  # another thread was faster
+                return self.get_or_make(name, system, namespace)
         if system is not None and system != found.record.system:
             raise AgentExistsError(
                 f"agent {name!r} is there already with the system message {found.record.system!r}; "
@@ -96,11 +106,7 @@ class Agents:
         key = _checked(record)
         record = self.stamped(record)
         with self._lock:
-            stranger = self._strangers.get(key)
-            if stranger is not None:
-                raise AgentOfOtherModelError(record.name, _model(stranger), _model(record))
-            if key in self._agents:
-                raise AgentExistsError(f"agent {record.name!r} is there already; choose another name, or forget it")
+            self._refuse_if_taken(record)
             agent = self._agents[key] = Agent(self, record)
         try:
             self.commit(record)
@@ -109,6 +115,13 @@ class Agents:
                 del self._agents[key]
             raise
         return agent
+
+    def _refuse_if_taken(self, record: AgentRecord) -> None:
+        stranger = self._strangers.get(key_of(record))
+        if stranger is not None:
+            raise AgentOfOtherModelError(record.name, _model(stranger), _model(record))
+        if key_of(record) in self._agents:
+            raise AgentExistsError(f"agent {record.name!r} is there already; choose another name, or forget it")
 
     # -- what agents ask for ---------------------------------------------------------------------
 
@@ -168,23 +181,23 @@ class Agents:
         """Let them go."""
         self._owner.call(lambda engine: self.book.unpin(record))
 
-    def forget(self, record: AgentRecord) -> None:
-        """Erase an agent; returns when no trace is left, on disk either."""
-        self._owner.call(lambda engine: self.book.forget(record))
+    def forget(self, record: AgentRecord) -> "Future[None] | None":
+        """Erase an agent. The future, if there is a store, says when no trace is left on disk either."""
+        erased = self._owner.call(lambda engine: self.book.forget(record))
         with self._lock:
             del self._agents[key_of(record)]
-        if self._engine.tier is not None:
-            self._owner.call(lambda engine: engine.tier.flush() if engine.tier else None)
+        return erased
 
     # -- carrying to another machine -------------------------------------------------------------
 
     def export(self, record: AgentRecord, path: Path) -> None:
         """Write an agent and its blocks into one file."""
-        lent, give_back = self._owner.call(lambda engine: self.book.lend(record))
+        lending = self._owner.call(lambda engine: self.book.lend(record))
         try:
-            self._archive.write(path, ArchivedAgent(record, self._engine.context.digest), self._read(lent))
+            self._archive.write(path, ArchivedAgent(record, self._engine.context.digest), self._read(lending.blocks))
         finally:
-            self._owner.call(lambda engine: give_back())
+            with suppress(EngineClosedError, EngineDownError):
+                self._owner.call(lambda engine: lending.give_back())
 
     def _read(self, lent: Sequence[Lent]) -> Iterator[BlockToSave]:
         """The blocks that can be had; what can't be read is computed again where the file is imported."""
@@ -203,27 +216,46 @@ class Agents:
 
     def import_agent(self, path: Path, name: str | None, namespace: str) -> Agent:
         """Bring back an agent from a file."""
+        self._owner.refuse_if_over()
         archived = self._archive.read(path)
+        record = evolve(archived.record, name=archived.record.name if name is None else name, namespace=namespace)
+        self._refuse_if_of_other_model(record)
+        _checked(record)
+        with self._lock:
+            self._refuse_if_taken(record)
+        if archived.context == self._engine.context.digest:
+            return self._bring_back(record, path)
+        self._telemetry.warning(
+            "agent.import.recomputes", agent=record.name, reason="its blocks were computed in another way than here"
+        )
+        return self.add(record)
+
+    def _refuse_if_of_other_model(self, record: AgentRecord) -> None:
         profile = self._engine.model.profile
-        record = evolve(archived.record, name=name or archived.record.name, namespace=namespace)
         if record.model != profile.fingerprint:
             ours = f"{profile.name} ({profile.fingerprint})"
             raise AgentOfOtherModelError(record.name, _model(record), ours)
-        if archived.context == self._engine.context.digest:
-            self._take_in(path, namespace)
-        else:
-            self._telemetry.warning(
-                "agent.import.recomputes", agent=record.name, reason="its blocks were computed in another way than here"
-            )
-        return self.add(record)
 
-    def _take_in(self, path: Path, namespace: str) -> None:
-        parents = {0: self._engine.context.root(namespace)}
-        for block in self._archive.blocks(path):
-            parent = parents[block.block.start]
-            name = self._owner.call(lambda engine, block=block, parent=parent: self.book.take_in(parent, block))  # type: ignore[misc]
-            end = block.block.start + len(block.block.tokens) // 4
-            parents[end] = name
+    def _bring_back(self, record: AgentRecord, path: Path) -> Agent:
+        """Take in an agent's blocks, and then the agent: both, or nothing."""
+        taking = self._owner.call(lambda engine: self.book.take_in(record))
+        end = taking.undo
+        try:
+            for block in self._archive.blocks(path):
+                written = self._owner.call(lambda engine, block=block: taking.take(block))  # type: ignore[misc]
+                if written is not None:
+                    self._await(written)
+            agent = self.add(record)
+            end = taking.finish
+        finally:
+            with suppress(EngineClosedError, EngineDownError):
+                self._owner.call(lambda engine: end())
+        return agent
+
+    def _await(self, written: "Future[None]") -> None:
+        """Wait for the store; whatever it could not write is computed again."""
+        while not wait([written], timeout=0.2).done:
+            self._owner.refuse_if_over()
 
 
 def _remembering(tensors: list[Tensor]) -> Place:
@@ -237,9 +269,18 @@ def _remembering(tensors: list[Tensor]) -> Place:
 
 
 def _checked(record: AgentRecord) -> AgentKey:
+    """The key of an agent whose name and system message are such."""
     check_namespace(record.namespace)
-    if not isinstance(record.name, str) or not 0 < len(record.name.encode(errors="replace")) <= _MOST_NAME_BYTES:
-        raise InvalidRequestError(f"an agent's name is a str of 1 to {_MOST_NAME_BYTES} bytes, got {record.name!r}")
+    try:
+        is_name = isinstance(record.name, str) and 0 < len(record.name.encode()) <= _MOST_NAME_BYTES
+    except UnicodeEncodeError:  # half of a surrogate pair
+        is_name = False
+    if not is_name:
+        raise InvalidRequestError(
+            f"an agent's name is a str of 1 to {_MOST_NAME_BYTES} bytes in UTF-8, got {record.name!r}"
+        )
+    if not all(isinstance(entry.content, str) for entry in record.history):
+        raise InvalidRequestError(f"a system message is a str, got {record.system!r}")
     return key_of(record)
 
 

@@ -160,6 +160,7 @@ class OwnerThread:
         started.set_result(engine)
         try:
             self._serve(engine)
+            self._deliver(engine, [engine.cancel(request_id) for request_id in list(self._handles)])
             self._deliver(engine, engine.close())
         except BaseException as error:  # noqa: BLE001 - every waiting caller must hear of it
             self._go_down(engine, error)

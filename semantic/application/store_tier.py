@@ -116,9 +116,20 @@ class StoreTier:
         """Commit an agent's turn, after the blocks that were asked to be saved before."""
         self._do(lambda store: store.save_agent(record, blocks))
 
-    def forget_agent(self, namespace: str, name: str, erase: Sequence[BlockHash]) -> None:
-        """Erase an agent and blocks, after what was asked before."""
-        self._do(lambda store: store.forget_agent(namespace, name, erase))
+    def forget_agent(self, namespace: str, name: str, erase: Sequence[BlockHash]) -> "Future[None]":
+        """Erase an agent and blocks, after what was asked before. The future says when no trace is left, or why not."""
+        erased: Future[None] = Future()
+
+        def forget(store: BlockStore) -> None:
+            try:
+                store.forget_agent(namespace, name, erase)
+            except Exception as error:
+                erased.set_exception(error)
+                raise
+            erased.set_result(None)
+
+        self._do(forget)
+        return erased
 
     def flush(self) -> "Future[None]":
         """A future that ends when all that was asked before is durable, with the error of what was not."""
