@@ -43,7 +43,10 @@ class Sealing:
             self._seal(sequence, lease, pack_tokens(sequence.token_ids), tail=False, save_tail=False)
 
     def ended(self, sequence: Sequence, lease: Lease) -> None:
-        """When a sequence ends: all that it computed."""
+        """When a sequence ends: all that it computed, and what it continued if that could not be saved before."""
+        for block in map(self._index.get, lease.hashes):
+            if block is not None and block.is_resident:
+                self._transfer.save(block)
         self._seal(sequence, lease, pack_tokens(sequence.token_ids), tail=True, save_tail=True)
 
     def _seal(self, sequence: Sequence, lease: Lease, tokens: bytes, *, tail: bool, save_tail: bool) -> None:
