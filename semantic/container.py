@@ -199,10 +199,12 @@ def _experiments(
     settings: Settings, *, folder: Path, data: Path, listener: "ProgressListener | None"
 ) -> "RunExperiment":
     from semantic.adapters.environment import SystemEnvironment
+    from semantic.adapters.mlx.engine_process import ChildEngines
     from semantic.adapters.mlx.reference import SubprocessReference
     from semantic.adapters.reports.folder_catalogue import FolderCatalogue
     from semantic.adapters.reports.json_store import JsonResultsStore
     from semantic.adapters.reports.markdown import MarkdownReports
+    from semantic.adapters.storage.experiment_stores import ExperimentStores
     from semantic.application.engine_factory import EnginesOnOneModel
     from semantic.application.run_experiment import RunExperiment
 
@@ -211,6 +213,8 @@ def _experiments(
         model=settings.model,
         catalogue=FolderCatalogue(folder),
         engine_factory=EnginesOnOneModel(container.opener(), settings.model),
+        engine_processes=ChildEngines(settings.model),
+        stores=ExperimentStores(),
         reference_factory=lambda: SubprocessReference(settings.model),
         clock=container.clock(),
         memory_probe=container.memory_probe(),

@@ -11,8 +11,11 @@ from types import ModuleType
 
 from semantic.application.comparing import compare_with_reference, compare_with_solo
 from semantic.application.lab import Lab
-from semantic.application.ports.engine import EngineFace, Prompt
+from semantic.application.ports.block_store import BlockStore
+from semantic.application.ports.engine import AgentFace, EngineFace, Prompt
+from semantic.application.ports.engine_process import Change, EngineProcess, Reply, Standing, Turn
 from semantic.application.ports.reference import ReferenceOutput
+from semantic.application.ports.stores import Disk
 from semantic.domain.errors import ExperimentDeclarationError
 from semantic.domain.experiments import (
     CriticalTrigger,
@@ -45,9 +48,14 @@ from semantic.domain.experiments import (
 )
 
 __all__ = [
+    "AgentFace",
+    "BlockStore",
+    "Change",
     "CriticalTrigger",
     "Dependency",
+    "Disk",
     "EngineFace",
+    "EngineProcess",
     "Experiment",
     "FailurePlan",
     "FailureScenario",
@@ -63,10 +71,13 @@ __all__ = [
     "Prompt",
     "ReferenceOutput",
     "Related",
+    "Reply",
     "RootCause",
     "SignOff",
+    "Standing",
     "Step",
     "TokenComparison",
+    "Turn",
     "at_least",
     "at_most",
     "compare_token_ids",

@@ -10,8 +10,10 @@ from attrs import define, field
 
 from semantic.application.ports.clock import Clock
 from semantic.application.ports.engine import EngineFactory
+from semantic.application.ports.engine_process import EngineProcesses
 from semantic.application.ports.experiments import Progress, ProgressListener
 from semantic.application.ports.memory_probe import MemoryProbe
+from semantic.application.ports.stores import Stores
 from semantic.application.reference_session import ReferenceSession
 from semantic.domain.errors import ExperimentDeclarationError
 from semantic.domain.experiments import (
@@ -49,6 +51,8 @@ class Lab:
         profile: str,
         parameters: Mapping[str, Any],
         engines: EngineFactory,
+        processes: EngineProcesses,
+        stores: Stores,
         reference: ReferenceSession,
         clock: Clock,
         memory: MemoryProbe,
@@ -58,6 +62,8 @@ class Lab:
         self.profile = profile
         self.parameters = parameters
         self.engines = engines
+        self.processes = processes
+        self.stores = stores
         self.reference = reference
         self.clock = clock
         self.memory = memory

@@ -11,6 +11,7 @@ from attrs import define, field, frozen
 from semantic.application.lab import Lab, StoppedByTrigger
 from semantic.application.ports.clock import Clock
 from semantic.application.ports.engine import EngineFactory
+from semantic.application.ports.engine_process import EngineProcesses
 from semantic.application.ports.experiments import (
     EnvironmentProbe,
     ExperimentCatalogue,
@@ -21,6 +22,7 @@ from semantic.application.ports.experiments import (
 )
 from semantic.application.ports.memory_probe import MemoryProbe
 from semantic.application.ports.reference import ReferenceFactory
+from semantic.application.ports.stores import Stores
 from semantic.application.ports.telemetry import Telemetry
 from semantic.application.reference_session import ReferenceSession
 from semantic.domain.errors import MissingPrerequisiteError, ResultsTooNewError, ResultsUnreadableError
@@ -42,12 +44,14 @@ HISTORY_KEPT = 20
 class RunExperiment:
     """Runs experiments one after the other. A context manager: the reference they share ends with it.
 
-    ``model`` names what ``engine_factory`` and ``reference_factory`` run.
+    ``model`` names what ``engine_factory``, ``engine_processes`` and ``reference_factory`` run.
     """
 
     model: str
     catalogue: ExperimentCatalogue
     engine_factory: EngineFactory
+    engine_processes: EngineProcesses
+    stores: Stores
     reference_factory: ReferenceFactory
     clock: Clock
     memory_probe: MemoryProbe
@@ -104,6 +108,8 @@ class RunExperiment:
             profile=profile,
             parameters=parameters,
             engines=self.engine_factory,
+            processes=self.engine_processes,
+            stores=self.stores,
             reference=self._reference,
             clock=self.clock,
             memory=self.memory_probe,

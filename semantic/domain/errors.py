@@ -328,3 +328,7 @@ class ResultsTooNewError(ResultsUnreadableError):
 
 class ReferenceRunError(ExperimentError):
     """The reference process (mlx_lm alone) failed. Its last output is in the message."""
+
+
+class ChildEndedError(ExperimentError):
+    """A process that an experiment had started ended, or refused what it was asked. The message has its last output."""

@@ -15,7 +15,9 @@ from semantic.adapters.fakes.experiments import (
     MemoryReports,
     MemoryResultsStore,
 )
+from semantic.adapters.fakes.processes import FakeProcesses
 from semantic.adapters.fakes.reference import FakeReference
+from semantic.adapters.fakes.stores import FakeStores
 from semantic.adapters.reports.folder_catalogue import FolderCatalogue
 from semantic.application.batch_engine import BlockPoolBatchEngine
 from semantic.application.engine_stats import EngineStats
@@ -112,8 +114,12 @@ class SteppedEngines:
 
     model: Callable[[str], FakeModel] = lambda lane: FakeModel()
 
-    def open(self, *, exactness: str = "token", max_num_seqs: int = 8, **_: Any) -> SteppedEngine:
-        batch = fake_batch_engine(model=self.model(exactness), blocks=1024, max_num_seqs=max_num_seqs)
+    def open(
+        self, *, exactness: str = "token", max_num_seqs: int = 8, prefix_caching: bool = True, **_: Any
+    ) -> SteppedEngine:
+        batch = fake_batch_engine(
+            model=self.model(exactness), blocks=1024, max_num_seqs=max_num_seqs, prefix_caching=prefix_caching
+        )
         return SteppedEngine(batch)
 
 
@@ -159,10 +165,13 @@ def bench() -> Callable[..., Bench]:
             assert run is not None
             parts["catalogue"] = OneExperiment(RunnableExperiment(experiment, run, "here.py"))
         store, reports, telemetry = MemoryResultsStore(), MemoryReports(), RecordingTelemetry()
+        stores = parts.get("stores") or FakeStores()
         given = {
             "model": "smollm2-135m",
             "catalogue": FolderCatalogue(REPOSITORY / "experiments"),
             "engine_factory": SteppedEngines(),
+            "engine_processes": FakeProcesses(stores),
+            "stores": stores,
             "reference_factory": start_reference,
             "clock": FakeClock(tick=0.001),
             "memory_probe": FakeMemoryProbe(),

@@ -7,8 +7,11 @@ from attrs import define, field
 
 from semantic.adapters.fakes.engine import fake_engine
 from semantic.adapters.fakes.model import FakeModel
+from semantic.adapters.fakes.stores import FakeStores
+from semantic.adapters.fakes.tier import fake_tier
 from semantic.application.engine import Engine
 from semantic.application.ports.memory_probe import MemoryReading
+from semantic.application.ports.stores import Stores
 from semantic.domain.experiments import (
     EnvironmentFacts,
     Experiment,
@@ -59,11 +62,13 @@ def example_experiment(**changes: Any) -> Experiment:
 class FakeEngines:
     """Fulfils the engine factory port with whole engines on fake models; ``opened`` remembers the lanes asked for.
 
-    ``model`` makes the model of each engine: give it one with another rule to see an experiment say NO-GO.
+    ``model`` makes the model of each engine: give it one with another rule to see an experiment say NO-GO. ``stores``
+    are the lab's.
     """
 
     model: Callable[[], FakeModel] = FakeModel
     blocks: int = 1024
+    stores: Stores = field(factory=FakeStores)
     opened: list[str] = field(factory=list)
 
     def open(
@@ -74,10 +79,18 @@ class FakeEngines:
         prefill_step_size: int | None = None,
         cache_layout: str = "auto",
         memory: str = "2GB",
+        store: str | None = None,
+        prefix_caching: bool = True,
     ) -> Engine:
         """Open a fake engine. Its memory is its number of blocks."""
         self.opened.append(exactness)
-        return fake_engine(model=self.model(), blocks=self.blocks, max_num_seqs=max_num_seqs)
+        return fake_engine(
+            model=self.model(),
+            blocks=self.blocks,
+            max_num_seqs=max_num_seqs,
+            prefix_caching=prefix_caching,
+            tier=None if store is None else fake_tier(self.stores.open(store)),
+        )
 
 
 @define

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
 
+from semantic.domain.value_objects.cache_context import DEFAULT_NAMESPACE
 from semantic.domain.value_objects.completion import Completion, Delta
 
 Prompt: TypeAlias = str | Sequence[int] | Sequence[Mapping[str, Any]]
@@ -25,6 +26,10 @@ class EngineStats(Protocol):
     def waiting(self) -> int: ...
     @property
     def cache_bytes(self) -> int: ...
+    @property
+    def prefilled_tokens(self) -> int: ...
+    @property
+    def loaded_blocks(self) -> int: ...
 
 
 class SubmittedRequest(Protocol):
@@ -39,17 +44,39 @@ class SubmittedRequest(Protocol):
     def __iter__(self) -> Iterator[Delta]: ...
 
 
+class AgentFace(Protocol):
+    """An agent: a chat whose context is kept."""
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The token ids of its context."""
+
+    def chat(self, message: str, *, max_tokens: int) -> Completion:
+        """Say something and wait for the reply."""
+
+    def stream(self, message: str, *, max_tokens: int) -> Iterator[Delta]:
+        """Say something; the turn is under way when this returns, its last delta carries the completion."""
+
+
 class EngineFace(Protocol):
     """What ``semantic.open`` returns. A context manager: leaving it closes the engine."""
 
-    def generate(self, prompt: Prompt, *, max_tokens: int) -> Completion:
+    def generate(self, prompt: Prompt, *, max_tokens: int, namespace: str = DEFAULT_NAMESPACE) -> Completion:
         """Greedy by default; blocks until finished."""
 
-    def batch_generate(self, prompts: Sequence[Prompt], *, max_tokens: int | Sequence[int]) -> list[Completion]:
+    def batch_generate(
+        self, prompts: Sequence[Prompt], *, max_tokens: int | Sequence[int], namespace: str = DEFAULT_NAMESPACE
+    ) -> list[Completion]:
         """All at once, in the order of ``prompts``; ``max_tokens`` may be one for each."""
 
-    def submit(self, prompt: Prompt, *, max_tokens: int) -> SubmittedRequest:
+    def submit(self, prompt: Prompt, *, max_tokens: int, namespace: str = DEFAULT_NAMESPACE) -> SubmittedRequest:
         """Put a request into the running batch and return at once."""
+
+    def agent(self, name: str, *, system: str | None = None, namespace: str = DEFAULT_NAMESPACE) -> AgentFace:
+        """The agent of this name, or a new one."""
+
+    def flush(self) -> None:
+        """Return when all that was finished before is durable."""
 
     def stats(self) -> EngineStats:
         """The counters now."""
@@ -81,4 +108,4 @@ class EngineFactory(Protocol):
         store: str | None = None,
         prefix_caching: bool = True,
     ) -> EngineFace:
-        """Open one. The caller closes it."""
+        """Open one. The caller closes it. ``store`` is a place that the lab's stores gave."""

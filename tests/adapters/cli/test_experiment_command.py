@@ -12,7 +12,9 @@ from typer.testing import CliRunner, Result
 from semantic.adapters.cli.experiment import experiment_app
 from semantic.adapters.fakes import FakeClock, RecordingTelemetry
 from semantic.adapters.fakes.experiments import FakeEngines, FakeEnvironment, FakeMemoryProbe
+from semantic.adapters.fakes.processes import FakeProcesses
 from semantic.adapters.fakes.reference import FakeReference
+from semantic.adapters.fakes.stores import FakeStores
 from semantic.adapters.reports.folder_catalogue import FolderCatalogue
 from semantic.adapters.reports.json_store import JsonResultsStore
 from semantic.adapters.reports.markdown import MarkdownReports
@@ -56,6 +58,8 @@ def invoke(folder: Path) -> Invoke:
             model=settings.model,
             catalogue=FolderCatalogue(folder),
             engine_factory=FakeEngines(),
+            engine_processes=FakeProcesses(FakeStores()),
+            stores=FakeStores(),
             reference_factory=FakeReference,
             clock=FakeClock(),
             memory_probe=FakeMemoryProbe(),
