@@ -54,7 +54,8 @@ EXPERIMENT = Experiment(
     ),
     method=Method(
         environment=(
-            "engine = semantic.open('smollm2-135m')            # token lane, its own defaults\n"
+            "engine = semantic.open('smollm2-135m', prefix_caching=False)   # token lane, its own defaults\n"
+            "# Without its prefix cache: mlx_lm.generate keeps nothing from one call to the next either.\n"
             "# mlx_lm.generate with its own defaults, in a process of its own; the two never run at once"
         ),
         data='test_prompts = ["short", "chat", "excerpt"]   # from the fixtures of EXP-001',
@@ -124,7 +125,7 @@ def run(lab: Lab) -> None:
     ratios: dict[str, list[float]] = {name: [] for name in names}
     unequal = 0
     total = len(names) * (1 + pairs)
-    with lab.engines.open() as engine:
+    with lab.engines.open(prefix_caching=False) as engine:
         with lab.run("warm-up"):
             for done, name in enumerate(names):
                 lab.progress(f"warm-up, {name}", done, total)

@@ -48,7 +48,10 @@ EXPERIMENT = Experiment(
         ),
     ),
     method=Method(
-        environment="engine = semantic.open('smollm2-135m')   # one engine for all runs",
+        environment=(
+            "engine = semantic.open('smollm2-135m', prefix_caching=False)   # one engine for all runs\n"
+            "# Without the prefix cache, which keeps memory on purpose: here nothing may stay behind."
+        ),
         data='test_prompts = ["short", "chat", "python", "json"]   # from the fixtures of EXP-001',
         parameters={
             "temperature": 0.0,
@@ -122,7 +125,7 @@ def run(lab: Lab) -> None:
     """The runs on one engine."""
     runs, warm_up = lab.parameters["runs"], lab.parameters["warm_up_runs"]
     leaks, active, resident = 0, [], []
-    with lab.engines.open() as engine:
+    with lab.engines.open(prefix_caching=False) as engine:
         before = engine.stats().pool_free_blocks
         for number in range(1, runs + 1):
             lab.progress(f"run {number}", number - 1, runs)

@@ -64,7 +64,10 @@ EXPERIMENT = Experiment(
         ),
     ),
     method=Method(
-        environment="engine = semantic.open('smollm2-135m', exactness=lane, max_num_seqs=9)",
+        environment=(
+            "engine = semantic.open('smollm2-135m', exactness=lane, max_num_seqs=9, prefix_caching=False)\n"
+            "# Without the prefix cache: the batch must compute what the solo run did, not find it."
+        ),
         data=(
             "# eight prompts of EXP-001's fixtures, 4 to 400 tokens long, each with its own max_tokens\n"
             'prompts = ["short", "chat", "python", "json", "japanese", "excerpt", "long", "list"]'
@@ -172,7 +175,7 @@ def run(lab: Lab) -> None:
     done = 0
     try:
         for name, of_lane in sizes.items():
-            with lab.engines.open(exactness=name, max_num_seqs=max(of_lane) + 1) as engine:
+            with lab.engines.open(exactness=name, max_num_seqs=max(of_lane) + 1, prefix_caching=False) as engine:
                 lane = Lane(name, engine, LaneTally(), engine.stats().pool_free_blocks)
                 lanes.append(lane)
                 with lab.run(f"{name} lane, solo"):
