@@ -12,7 +12,16 @@ from semantic.application.chat_context import Message, Said, said
 from semantic.application.requests import Request
 from semantic.application.turn_lock import TurnLock
 from semantic.domain.errors import AgentKindError, AgentNotFoundError
-from semantic.domain.value_objects import AgentKind, AgentRecord, Completion, Delta, FinishReason, HistoryEntry
+from semantic.domain.value_objects import (
+    AgentKind,
+    AgentRecord,
+    Completion,
+    Delta,
+    FinishReason,
+    HistoryEntry,
+    common_tokens,
+    pack_tokens,
+)
 
 if TYPE_CHECKING:
     from semantic.application.agents import Agents
@@ -38,6 +47,7 @@ class Agent:
         self._agents, self._record = agents, record
         self._turn = TurnLock(record.name)
         self._is_forgotten = False
+        self.engine: object = None  # held, so that an engine isn't closed while someone has an agent of it
 
     def __repr__(self) -> str:
         return f"<Agent {self.name!r}: {len(self.tokens)} tokens, {len(self._record.history)} entries of history>"
@@ -104,14 +114,14 @@ class Agent:
         def conclude(done: Completion) -> AgentRecord:
             end = len(prompt) + len(done.token_ids)
             reply = HistoryEntry(role="assistant", content=done.text, end=end)
-            return _grown(record, [*prompt, *done.token_ids], [*_entries(record, new, len(prompt)), reply])
+            return record.after_turn([*prompt, *done.token_ids], [*_entries(record, new, prompt), reply])
 
         return Turn(prompt, conclude)
 
     def _listen_to(self, new: list[Said]) -> Turn:
         record = self._of_kind(AgentKind.CHAT)
         prompt = self._agents.chat.stable(record, new)
-        return Turn(prompt, lambda done: _grown(record, prompt, _entries(record, new, len(prompt))))
+        return Turn(prompt, lambda done: record.after_turn(prompt, _entries(record, new, prompt)))
 
     def _continue(self, prompt: str | Sequence[int], *, reply: bool = True) -> Turn:
         record = self._of_kind(AgentKind.TEXT)
@@ -121,21 +131,25 @@ class Agent:
         def conclude(done: Completion) -> AgentRecord:
             entries = [HistoryEntry(role="text", content=text, end=len(context))]
             if not reply:
-                return _grown(record, context, entries)
-            grown = [*context, *done.token_ids]
-            return _grown(record, grown, [*entries, HistoryEntry(role="completion", content=done.text, end=len(grown))])
+                return record.after_turn(context, entries)
+            grown = [*context, *self._agents.said(done)]
+            entries.append(HistoryEntry(role="completion", content=done.text, end=len(grown)))
+            return record.after_turn(grown, entries)
 
         return Turn(context, conclude)
 
     def _begin(self, make: Callable[[], Turn], sampling: dict[str, Any]) -> Request:
-        self._turn.take()
+        number = self._turn.take()
         try:
             self._require_known()
             turn = make()
-            return self._agents.submit(self._record, turn.prompt, sampling, self._ender(turn))
+            request = self._agents.submit(self._record, turn.prompt, sampling, self._ender(turn))
         except BaseException:
             self._turn.give_back()
             raise
+        request.engine = self.engine
+        request.on_cancel = lambda: self._turn.let_go(number)
+        return request
 
     def _ender(self, turn: Turn) -> Callable[[BlockPoolBatchEngine, Completion | None], None]:
         """What the engine's thread does when the turn is over, whether anyone still waits for it or not."""
@@ -175,7 +189,9 @@ class Agent:
         """
         with self._turn:
             record = self._require_known()
-            return self._agents.add(evolve(record if at is None else record.cut(at), name=name))
+            twin = self._agents.add(evolve(record if at is None else record.cut(at), name=name))
+        twin.engine = self.engine
+        return twin
 
     def forget(self) -> None:
         """Erase the agent, and of its context whatever no other agent refers to, from memory and from disk."""
@@ -222,11 +238,8 @@ class Agent:
         return self._record
 
 
-def _entries(record: AgentRecord, new: Sequence[Said], end: int) -> list[HistoryEntry]:
+def _entries(record: AgentRecord, new: Sequence[Said], prompt: Sequence[int]) -> list[HistoryEntry]:
     """Entries for new messages; only behind the last one is the context known to the token."""
-    ends = [len(record.token_ids)] * (len(new) - 1) + [end]
+    known = common_tokens(pack_tokens(record.token_ids), pack_tokens(prompt))
+    ends = [known] * (len(new) - 1) + [len(prompt)]
     return [HistoryEntry(role=one.role, content=one.content, end=place) for one, place in zip(new, ends, strict=True)]
-
-
-def _grown(record: AgentRecord, token_ids: Sequence[int], entries: Sequence[HistoryEntry]) -> AgentRecord:
-    return evolve(record, token_ids=tuple(token_ids), history=(*record.history, *entries), turns=record.turns + 1)

@@ -32,6 +32,7 @@ from semantic.domain.value_objects import (
     AgentKind,
     AgentRecord,
     Completion,
+    FinishReason,
     HistoryEntry,
     Reuse,
     SamplingParams,
@@ -141,10 +142,24 @@ class Agents:
             if tokenizer is None:
                 raise TokenizerRequiredError("this engine has no tokenizer: pass a list of token ids")
             return prompt, tokenizer.encode(prompt, continues=continues)
-        token_ids = list(prompt)
-        if not all(isinstance(token_id, int) for token_id in token_ids):
+        prompt = prompt.tolist() if hasattr(prompt, "tolist") else prompt
+        token_ids = [] if isinstance(prompt, bytes | bytearray) else list(prompt)
+        if len(token_ids) != len(prompt) or not all(isinstance(token_id, int) for token_id in token_ids):
             raise InvalidRequestError("plain text is a str or a list of token ids (int)")
         return tokenizer.decode(token_ids) if tokenizer is not None else "", token_ids
+
+    def said(self, done: Completion) -> Sequence[int]:
+        """A completion's token ids, of which those behind its text are left out: they make up a stop string."""
+        tokenizer, token_ids = self._engine.tokenizer, list(done.token_ids)
+        if done.finish_reason is not FinishReason.STOP or tokenizer is None:
+            return token_ids
+        whole = tokenizer.decode(token_ids)
+        if whole == done.text or not whole.startswith(done.text):
+            return token_ids
+        while not done.text.startswith(text := tokenizer.decode(token_ids)):
+            token_ids.pop()
+        rest = done.text[len(text) :]  # of a token that the stop string begins in
+        return [*token_ids, *(tokenizer.encode(rest, continues=True) if rest else [])]
 
     def submit(self, record: AgentRecord, prompt: list[int], sampling: dict[str, Any], ended: Ended) -> Request:
         """Put an agent's turn into the batch."""

@@ -106,11 +106,11 @@ class Engine:
         :class:`~semantic.domain.errors.AgentExistsError` if it is there with another one, and
         :class:`~semantic.domain.errors.AgentOfOtherModelError` if the store's agent was made by another model.
         """
-        return self._agents.get_or_make(name, system, check_namespace(namespace))
+        return self._held(self._agents.get_or_make(name, system, check_namespace(namespace)))
 
     def agents(self, *, namespace: str | None = None) -> list[Agent]:
         """All agents of this model, or those of one namespace, by name."""
-        return self._agents.all(namespace)
+        return [self._held(agent) for agent in self._agents.all(namespace)]
 
     def import_agent(
         self, file: "str | PathLike[str]", *, name: str | None = None, namespace: str = DEFAULT_NAMESPACE
@@ -121,7 +121,11 @@ class Engine:
         :class:`~semantic.domain.errors.AgentOfOtherModelError` if another model made it, and
         :class:`~semantic.domain.errors.AgentExistsError` if the name is taken.
         """
-        return self._agents.import_agent(Path(file), name, check_namespace(namespace))
+        return self._held(self._agents.import_agent(Path(file), name, check_namespace(namespace)))
+
+    def _held(self, agent: Agent) -> Agent:
+        agent.engine = self
+        return agent
 
     # -- facts and ends --------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ class Request:
 
     def __init__(self, cancel: Callable[["Request"], None]) -> None:
         self._cancel = cancel
+        self.on_cancel: Callable[[], None] = lambda: None  # told at once, on the thread that cancels
         self.engine: object = None  # held, so that an engine isn't closed under a request that someone still awaits
         self._deltas: queue.SimpleQueue[Delta | None] = queue.SimpleQueue()
         self._ended = threading.Event()
@@ -43,21 +44,23 @@ class Request:
         assert self._completion is not None
         return self._completion
 
-    def __iter__(self) -> Iterator[Delta]:
+    def __iter__(self) -> "Deltas":
         """Deltas as they come; the last one carries the completion. Leaving the loop early cancels the request."""
-        try:
-            while (delta := self._deltas.get()) is not None:
-                yield delta
+        return Deltas(self)
+
+    def next_delta(self) -> Delta | None:
+        """Wait for the next one; None when there are no more. Raises what ended the request, if that was an error."""
+        delta = self._deltas.get()
+        if delta is None:
             self._deltas.put(None)  # a second loop ends at once
-        finally:
-            if not self.is_done:
-                self.cancel()
-        if self._error is not None:
-            raise self._error
+            if self._error is not None:
+                raise self._error
+        return delta
 
     def cancel(self) -> None:
         """End it as soon as the present step is over; a request that is done stays as it is."""
         if not self.is_done:
+            self.on_cancel()
             self._cancel(self)
 
     # -- the engine's side -----------------------------------------------------------------------
@@ -87,3 +90,32 @@ class Request:
                 return False
             self._ended.wait(left)
         return True
+
+
+class Deltas(Iterator[Delta]):
+    """A loop over a request's deltas. :meth:`close` cancels what is left, and so does dropping it, begun or not."""
+
+    def __init__(self, request: Request) -> None:
+        self._request: Request | None = request
+
+    def __next__(self) -> Delta:
+        if self._request is None:
+            raise StopIteration
+        try:
+            delta = self._request.next_delta()
+        except BaseException:
+            self.close()
+            raise
+        if delta is None:
+            self._request = None
+            raise StopIteration
+        return delta
+
+    def close(self) -> None:
+        """Read no further."""
+        request, self._request = self._request, None
+        if request is not None:
+            request.cancel()
+
+    def __del__(self) -> None:
+        self.close()

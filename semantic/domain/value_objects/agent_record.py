@@ -1,10 +1,12 @@
 """What an agent is, apart from its keys and values: enough to bring it back."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 from attrs import evolve, frozen
 
-from semantic.domain.errors import UnknownPointError
+from semantic.domain.errors import InvalidRequestError, UnknownPointError
+from semantic.domain.value_objects.packed_tokens import common_tokens, pack_tokens
 
 
 class AgentKind(StrEnum):
@@ -72,8 +74,30 @@ class AgentRecord:
             raise UnknownPointError(f"agent {self.name!r} has {len(self.history)} entries of history, not {at}")
         return Checkpoint(label="", num_tokens=self.history[kept - 1].end if kept else 0, num_entries=kept)
 
+    def after_turn(self, token_ids: Iterable[int], entries: Iterable[HistoryEntry]) -> "AgentRecord":
+        """This record with another context and more history.
+
+        Earlier points that lie behind the first token which is another now are moved there: up to it, what they name
+        is what it was.
+        """
+        token_ids = tuple(token_ids)
+        common = common_tokens(pack_tokens(self.token_ids), pack_tokens(token_ids))
+        history, checkpoints = self.history, self.checkpoints
+        if common < len(self.token_ids):
+            history = tuple(evolve(entry, end=min(entry.end, common)) for entry in history)
+            checkpoints = tuple(evolve(one, num_tokens=min(one.num_tokens, common)) for one in checkpoints)
+        return evolve(
+            self,
+            token_ids=token_ids,
+            history=(*history, *entries),
+            checkpoints=checkpoints,
+            turns=self.turns + 1,
+        )
+
     def with_checkpoint(self, label: str) -> "AgentRecord":
         """This record with a checkpoint at its end; one of the same label moves there."""
+        if not isinstance(label, str):
+            raise InvalidRequestError(f"a checkpoint's label is a str, got {label!r}")
         others = tuple(checkpoint for checkpoint in self.checkpoints if checkpoint.label != label)
         here = Checkpoint(label=label, num_tokens=len(self.token_ids), num_entries=len(self.history))
         return evolve(self, checkpoints=(*others, here))
