@@ -4,34 +4,57 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
+from attrs import define, field
 
 from semantic.adapters.fakes import FakeModel
 from semantic.application.engine_options import EngineOptions
+from semantic.application.ports.block_store import Tensor, TensorHeader
 from semantic.application.ports.model import CacheMemory, DecodeRow, LanguageModel, SequenceCache
+from semantic.domain.errors import BlockDamagedError
 from semantic.domain.identifiers import BlockId
-from semantic.domain.value_objects import SamplingParams
+from semantic.domain.value_objects import Reuse, SamplingParams
 
-A, B, C, D = (BlockId(number) for number in range(4))
+A, B, C, D, E, F = (BlockId(number) for number in range(6))
+NUM_BLOCKS = 6
+CLOSE = 1e-4
+"""Where pages lie, and how many tokens a forward took, moves the last bits of logits (the token lane, ADR 0004)."""
+
+FAKES: dict[str, Callable[[], LanguageModel]] = {
+    "fake": FakeModel,
+    "fake contiguous": lambda: FakeModel(layout="contiguous", reuse=Reuse.AT_STATES),
+}
+LAYOUTS = {"paged": "paged", "contiguous": "contiguous", "sliding llama": "auto", "lfm2": "auto"}
 
 
 @pytest.fixture(
     params=[
-        "fake",
-        pytest.param("paged", marks=pytest.mark.mlx),
-        pytest.param("contiguous", marks=pytest.mark.mlx),
+        *FAKES,
+        *(pytest.param(name, marks=pytest.mark.mlx) for name in LAYOUTS),
     ]
 )
 def model(request: pytest.FixtureRequest, tiny_llama: Callable[..., Any]) -> Iterator[LanguageModel]:
-    """A model over the memory. Blocks hold 16 tokens in the fake and 256 in the others."""
-    made: LanguageModel = FakeModel()
-    if request.param != "fake":
+    """A model over the memory: plain attention, a sliding window, and state beside attention.
+
+    Blocks hold 16 tokens in the fakes and 256 in the others.
+    """
+    if request.param in FAKES:
+        made = FAKES[request.param]()
+    else:
         from semantic.container import make_container
 
         factory = make_container(quiet=True).model_factory()
-        options = EngineOptions(memory_bytes=1, cache_layout=request.param)
-        made = factory.prepare(factory.adopt(tiny_llama(), None), options).build(num_blocks=4)
+        options = EngineOptions(memory_bytes=1, cache_layout=LAYOUTS[request.param])
+        made = factory.prepare(factory.adopt(tiny(request.param, tiny_llama), None), options).build(NUM_BLOCKS)
     yield made
     made.release()
+
+
+def tiny(name: str, tiny_llama: Callable[..., Any]) -> Any:
+    if name in ("paged", "contiguous"):
+        return tiny_llama()
+    from tiny_models import ARCHITECTURES, build
+
+    return build(ARCHITECTURES[name])
 
 
 @pytest.fixture
@@ -112,3 +135,217 @@ def test_blocks_may_be_attached_in_any_order_of_ids_and_later(model: LanguageMod
     model.prefill(late, tokens[5:])
     assert late.num_tokens == len(tokens)
     assert next_token(model, late) == expected
+
+
+# -- leaving contexts behind and taking them up again ------------------------------------------------
+
+
+@define
+class Seen:
+    """The logits that every decode step chose from, where the model has any."""
+
+    logits: list[Any] = field(factory=list)
+
+    def take(self) -> list[Any]:
+        taken, self.logits = self.logits, []
+        return taken
+
+
+@pytest.fixture
+def seen(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> Seen:
+    made = Seen()
+    if isinstance(model, FakeModel):
+        return made
+    import mlx.core as mx
+    import numpy as np
+
+    from semantic.adapters.mlx.sampler import Sampler
+
+    choose = Sampler.choose
+
+    def noting(self: Sampler, logits: Any, rows: Any) -> list[int]:
+        made.logits.append(np.array(logits.astype(mx.float32)))
+        return choose(self, logits, rows)
+
+    monkeypatch.setattr(Sampler, "choose", noting)
+    return made
+
+
+def is_cut_anywhere(model: LanguageModel) -> bool:
+    return model.profile.reuse is Reuse.ANYWHERE
+
+
+def size_of(model: LanguageModel) -> int:
+    return model.profile.cache_spec.block_tokens
+
+
+def tokens_of(model: LanguageModel, blocks_and_more: tuple[int, int]) -> list[int]:
+    blocks, more = blocks_and_more
+    return [(number * 31 + number // 7) % 100 + 1 for number in range(blocks * size_of(model) + more)]
+
+
+def goes_on(model: LanguageModel, cache: SequenceCache, seen: Seen) -> tuple[list[int], list[Any]]:
+    """The next tokens, and the logits that they were chosen from."""
+    seen.take()
+    tokens = [7]
+    for index in range(5):
+        tokens += model.decode([DecodeRow(cache, tokens[-1], SamplingParams(), seed=0, index=index)])
+    return tokens, seen.take()
+
+
+def assert_same(ours: tuple[list[int], list[Any]], expected: tuple[list[int], list[Any]]) -> None:
+    assert ours[0] == expected[0]
+    assert len(ours[1]) == len(expected[1])
+    assert all(abs(here - there).max() <= CLOSE for here, there in zip(ours[1], expected[1], strict=True))
+
+
+def seal_all(model: LanguageModel, cache: SequenceCache, own: Sequence[BlockId], others: Sequence[BlockId]) -> Any:
+    """Seal all that a cache holds into blocks, whole ones and a tail; returns (block, its tokens) of each."""
+    size, sealed = size_of(model), []
+    places = own if model.memory.seals_in_place else others
+    for index, block_id in enumerate(places):
+        num_tokens = min(size, cache.num_tokens - index * size)
+        if num_tokens > 0:
+            assert model.memory.seal(cache, block_id, index * size, num_tokens) > 0
+            sealed.append((block_id, num_tokens))
+    return sealed
+
+
+def left_behind(model: LanguageModel, tokens: list[int]) -> list[tuple[BlockId, int]]:
+    """Blocks that hold a context whose cache is closed."""
+    cache = filled(model, [A, B], tokens)
+    sealed = seal_all(model, cache, [A, B], [C, D])
+    model.memory.close(cache)
+    return sealed
+
+
+def resumed(model: LanguageModel, sealed: Sequence[tuple[BlockId, int]], num_tokens: int, room: BlockId) -> Any:
+    cache = model.memory.open()
+    model.memory.resume(cache, [block_id for block_id, _ in sealed], num_tokens)
+    model.memory.attach(cache, [room] if model.memory.seals_in_place else [A, B, room])
+    return cache
+
+
+@pytest.mark.parametrize("length", [(0, 5), (1, 0), (1, 5)])
+def test_a_resumed_cache_goes_on_as_the_one_that_was_never_interrupted(
+    model: LanguageModel, seen: Seen, length: tuple[int, int]
+) -> None:
+    tokens = tokens_of(model, length)
+    expected = goes_on(model, filled(model, [E, F], tokens), seen)
+    sealed = left_behind(model, tokens)
+    model.memory.discard([E, F])
+    cache = resumed(model, sealed, len(tokens), E)
+    assert cache.num_tokens == len(tokens)
+    assert_same(goes_on(model, cache, seen), expected)
+
+
+def test_what_was_sealed_does_not_change_when_its_cache_goes_on(model: LanguageModel, seen: Seen) -> None:
+    tokens = tokens_of(model, (0, 9))
+    cache = filled(model, [A], tokens)
+    sealed = seal_all(model, cache, [A], [C])
+    before = [copied(model.memory.contents(block_id, count)) for block_id, count in sealed]
+    expected = goes_on(model, cache, seen)
+    assert [copied(model.memory.contents(block_id, count)) for block_id, count in sealed] == before
+    model.memory.close(cache)
+    if not model.memory.seals_in_place:
+        assert_same(goes_on(model, resumed(model, sealed, 9, B), seen), expected)
+
+
+def test_a_block_is_discarded_without_harm_to_a_cache_that_was_resumed_from_a_copy(
+    model: LanguageModel, seen: Seen
+) -> None:
+    if model.memory.seals_in_place:
+        pytest.skip("the block is the cache's own memory")
+    tokens = tokens_of(model, (0, 9))
+    expected = goes_on(model, filled(model, [E], tokens), seen)
+    sealed = left_behind(model, tokens)
+    cache = resumed(model, sealed, 9, F)
+    model.memory.discard([block_id for block_id, _ in sealed])
+    assert_same(goes_on(model, cache, seen), expected)
+
+
+def test_only_the_first_tokens_of_a_block_may_be_taken_up_where_every_layer_can_be_cut(
+    model: LanguageModel, seen: Seen
+) -> None:
+    if not is_cut_anywhere(model):
+        pytest.skip("this context can be taken up at its end only")
+    tokens = tokens_of(model, (0, 9))
+    expected = goes_on(model, filled(model, [E], tokens[:6]), seen)
+    sealed = left_behind(model, tokens)
+    if model.memory.seals_in_place:
+        model.memory.copy(sealed[0][0], C, 6)
+        sealed = [(C, 6)]
+    assert_same(goes_on(model, resumed(model, sealed, 6, D), seen), expected)
+
+
+def test_a_copy_leaves_the_block_it_was_made_from_alone(model: LanguageModel, seen: Seen) -> None:
+    if not model.memory.seals_in_place:
+        pytest.skip("sealed blocks are not written on, so they are not copied")
+    tokens = tokens_of(model, (0, 9))
+    expected = goes_on(model, filled(model, [E], tokens), seen)
+    [(block_id, _)] = left_behind(model, tokens)
+    model.memory.copy(block_id, C, 6)
+    cache = resumed(model, [(C, 6)], 6, D)
+    model.prefill(cache, [99, 98, 97, 96])
+    assert_same(goes_on(model, resumed(model, [(block_id, 9)], 9, F), seen), expected)
+
+
+# -- to the store and back ---------------------------------------------------------------------------
+
+
+def copied(tensors: Sequence[Tensor]) -> list[tuple[TensorHeader, bytes]]:
+    return [(tensor.header, b"".join(tensor.pieces)) for tensor in tensors]
+
+
+def received(model: LanguageModel, block_id: BlockId, count: int, kept: list[tuple[TensorHeader, bytes]]) -> None:
+    place = model.memory.receive(block_id, count)
+    tensors = place([header for header, _ in kept])
+    assert [tensor.header for tensor in tensors] == [header for header, _ in kept]
+    for tensor, (_, content) in zip(tensors, kept, strict=True):
+        start = 0
+        for piece in tensor.pieces:
+            piece[:] = content[start : start + piece.nbytes]
+            start += piece.nbytes
+        assert start == len(content)
+
+
+@pytest.mark.parametrize("length", [(0, 5), (1, 0), (1, 5)])
+def test_a_context_that_went_through_bytes_goes_on_as_the_one_that_was_never_interrupted(
+    model: LanguageModel, seen: Seen, length: tuple[int, int]
+) -> None:
+    memory, tokens = model.memory, tokens_of(model, length)
+    expected = goes_on(model, filled(model, [E, F], tokens), seen)
+    sealed = left_behind(model, tokens)
+    kept = [copied(memory.contents(block_id, count)) for block_id, count in sealed]
+    memory.discard([A, B, C, D, E, F])
+    back = list(zip([C, D], (count for _, count in sealed), strict=False))
+    for (block_id, count), content in zip(back, kept, strict=True):
+        received(model, block_id, count, content)
+    assert_same(goes_on(model, resumed(model, back, len(tokens), E), seen), expected)
+    assert [copied(memory.contents(block_id, count)) for block_id, count in back] == kept
+
+
+def test_arrays_of_another_kind_are_refused_as_damage(model: LanguageModel) -> None:
+    sealed = left_behind(model, tokens_of(model, (0, 9)))
+    headers = [tensor.header for tensor in model.memory.contents(*sealed[0])]
+    for wrong in (
+        [],
+        [TensorHeader("other", header.dtype, header.shape) for header in headers],
+        [TensorHeader(header.name, header.dtype, (*header.shape, 1)) for header in headers],
+        [TensorHeader(header.name, "F8", header.shape) for header in headers],
+    ):
+        with pytest.raises(BlockDamagedError):
+            model.memory.receive(E, 9)(wrong)
+        model.memory.discard([E])
+
+
+def test_blocks_that_were_sealed_or_received_are_counted_until_they_are_discarded(model: LanguageModel) -> None:
+    memory = model.memory
+    sealed = left_behind(model, tokens_of(model, (0, 9)))
+    kept = copied(memory.contents(*sealed[0]))
+    before = memory.nbytes
+    assert before > 0
+    received(model, E, 9, kept)
+    assert memory.nbytes > before
+    memory.discard([A, B, C, D, E])
+    assert memory.nbytes == 0
