@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 import semantic
-from benchmarks import work
+from benchmarks import reuse, work
 from benchmarks.pairing import Ratio, ratio, take_turns
 
 DECODE_TARGETS = {256: ">= 1.0", 1000: ">= 1.0", 4000: ">= 1.25"}
@@ -26,7 +26,7 @@ def main() -> None:
     parts = arguments.only or list(PARTS)
     results: list[Ratio] = []
     print(f"{'ours / reference':<44} {'median  (range)':<26} {'ours / reference':<30}   target")
-    with semantic.open((model, tokenizer), memory=arguments.memory) as engine:
+    with semantic.open((model, tokenizer), memory=arguments.memory, prefix_caching=False) as engine:
         for part in parts:
             for result in PARTS[part](engine, model, tokenizer, arguments):
                 print(result.line(), flush=True)
@@ -87,11 +87,29 @@ def memory(engine: Any, model: Any, tokenizer: Any, arguments: argparse.Namespac
     yield from work.memory(arguments.model, arguments.repeats)
 
 
+def hot(engine: Any, model: Any, tokenizer: Any, arguments: argparse.Namespace) -> Iterator[Ratio]:
+    """Context in memory, and forks."""
+    yield from reuse.hot(model, tokenizer, arguments.memory, arguments.repeats)
+
+
+def write_behind(engine: Any, model: Any, tokenizer: Any, arguments: argparse.Namespace) -> Iterator[Ratio]:
+    """What a store costs decoding."""
+    yield from reuse.write_behind(model, tokenizer, arguments.memory, arguments.repeats)
+
+
+def restart(engine: Any, model: Any, tokenizer: Any, arguments: argparse.Namespace) -> Iterator[Ratio]:
+    """Context in the store, each in a process of its own."""
+    yield from reuse.restart(arguments.model, arguments.repeats)
+
+
 PARTS: dict[str, Callable[[Any, Any, Any, argparse.Namespace], Iterator[Ratio]]] = {
     "solo": solo,
     "batch": batch,
     "overhead": overhead,
     "memory": memory,
+    "hot": hot,
+    "write_behind": write_behind,
+    "restart": restart,
 }
 
 

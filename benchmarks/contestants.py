@@ -6,6 +6,7 @@ from typing import Any
 
 import mlx.core as mx
 from mlx_lm import batch_generate, stream_generate
+from mlx_lm.models.cache import make_prompt_cache, trim_prompt_cache
 
 from semantic.application.engine import Engine
 
@@ -38,6 +39,27 @@ def mlx_lm_solo(model: Any, tokenizer: Any, prompt: Sequence[int], max_tokens: i
     start = time.perf_counter()
     responses = stream_generate(model, tokenizer, list(prompt), max_tokens=max_tokens)
     return _solo(start, [time.perf_counter() for _ in responses])
+
+
+class MlxLmOnCache:
+    """``mlx_lm.stream_generate`` on a prompt cache that holds a context, cut back to it after each question."""
+
+    def __init__(self, model: Any, tokenizer: Any, context: Sequence[int]) -> None:
+        self._model, self._tokenizer, self._length = model, tokenizer, len(context)
+        self._cache = make_prompt_cache(model)
+        for start in range(0, len(context), 256):
+            model(mx.array([list(context[start : start + 256])]), cache=self._cache)
+            mx.eval([cache.state for cache in self._cache])
+
+    def ask(self, question: Sequence[int], max_tokens: int) -> dict[str, float]:
+        """Time to first token and decode rate of a question on the context."""
+        start = time.perf_counter()
+        responses = stream_generate(
+            self._model, self._tokenizer, list(question), max_tokens=max_tokens, prompt_cache=self._cache
+        )
+        stamps = [time.perf_counter() for _ in responses]
+        trim_prompt_cache(self._cache, self._cache[0].offset - self._length)
+        return _solo(start, stamps)
 
 
 def ours_batch(engine: Engine, prompts: Sequence[Sequence[int]], max_tokens: int) -> dict[str, float]:
