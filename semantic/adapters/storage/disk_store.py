@@ -13,7 +13,7 @@ from semantic.adapters.storage.index import Index
 from semantic.adapters.storage.lock import StoreLock
 from semantic.adapters.storage.published import Published
 from semantic.adapters.storage.refusals import refusals
-from semantic.adapters.storage.schema import erase_aside, open_index
+from semantic.adapters.storage.schema import erase_aside, open_index, open_reader
 from semantic.adapters.telemetry import NullTelemetry
 from semantic.application.ports.block_store import (
     BlockReport,
@@ -185,7 +185,8 @@ class DiskStore:
         disk.make_folder(self.path)
         with ExitStack() as resources:
             resources.callback(StoreLock(self.path).release)
-            self._index = Index(open_index(self.path / _INDEX, self._telemetry), self._telemetry)
+            connection = open_index(self.path / _INDEX, self._telemetry)
+            self._index = Index(connection, open_reader(self.path / _INDEX), self._telemetry)
             resources.callback(self._index.close)
             disk.sync_folder(self.path)
             disk.sync_folder(self.path.parent)

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from threading import RLock
+from threading import Lock, RLock
 from typing import Any
 
 from semantic.adapters.storage.agent_json import decode_record, encode_record
@@ -21,16 +21,16 @@ _IN_CALL = 500  # hashes in one statement; SQLite takes at least 999 parameters
 
 
 class Index:
-    """One connection behind one lock; a transaction is durable when its verb returns.
+    """One connection for transactions, which are durable when their verb returns, and one for reading.
 
-    Uses are noted in memory and written with the next transaction: a power cut may forget the latest ones, and
-    reading a block waits for no disk.
+    Each is behind a lock of its own: whoever reads a block waits for no transaction that is being made durable. Uses
+    are noted in memory and written with the next transaction: a power cut may forget the latest ones.
     """
 
-    def __init__(self, connection: sqlite3.Connection, telemetry: Telemetry) -> None:
-        self._connection = connection
+    def __init__(self, connection: sqlite3.Connection, reader: sqlite3.Connection, telemetry: Telemetry) -> None:
+        self._connection, self._reader = connection, reader
         self._telemetry = telemetry
-        self._lock = RLock()
+        self._lock, self._reading = RLock(), Lock()
         self._used: dict[BlockHash, int] = {}
         self._clock: int = connection.execute("SELECT coalesce(max(last_used), 0) FROM blocks").fetchone()[0]
 
@@ -39,6 +39,7 @@ class Index:
         try:
             self._flush_uses()
         finally:
+            self._reader.close()
             self._connection.close()
 
     # -- blocks ----------------------------------------------------------------------------------
@@ -156,7 +157,9 @@ class Index:
 
     def truncate_log(self) -> None:
         """Leave nothing of what was deleted in the log. Raises ``StoreError`` if another program reads the index."""
-        if self._rows("PRAGMA wal_checkpoint(TRUNCATE)")[0][0]:
+        with self._lock, self._reading:
+            is_busy, *_ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if is_busy:
             raise StoreError("another program reads the index, so that its log still holds what was erased; end it")
 
     # -- within ----------------------------------------------------------------------------------
@@ -196,8 +199,9 @@ class Index:
         self._connection.executemany("UPDATE blocks SET last_used = ? WHERE hash = ?", uses)
 
     def _rows(self, statement: str, *values: object) -> list[Any]:
-        with self._lock:
-            return self._connection.execute(statement, values).fetchall()
+        """What was committed."""
+        with self._reading:
+            return self._reader.execute(statement, values).fetchall()
 
     def _row(self, published: Published) -> tuple[object, ...]:
         block = published.block

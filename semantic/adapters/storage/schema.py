@@ -49,6 +49,13 @@ def open_index(path: Path, telemetry: Telemetry) -> sqlite3.Connection:
         return _open(path)
 
 
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A second connection to an index that is open, which writes nothing."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
 def erase_aside(path: Path) -> None:
     """Unlink what a damaged index was moved to: it may hold what is to be forgotten."""
     for companion in _COMPANIONS:

@@ -10,10 +10,10 @@ from safetensors import safe_open
 from stored_blocks import CONTEXT, ROOT, Reader, chain, written
 from xxhash import xxh3_128
 
-from semantic.adapters.storage.block_file import encode_header, read_block, scratch, write_block
+from semantic.adapters.storage.block_file import encode_header, read_block, write_block
 from semantic.adapters.storage.filesystem import OsFileSystem
 from semantic.adapters.storage.published import Published
-from semantic.application.ports.block_store import BlockToSave, Tensor, TensorHeader
+from semantic.application.ports.block_store import BlockToSave, Tensor, TensorHeader, scratch
 from semantic.domain.errors import BlockDamagedError
 
 (BLOCK,) = chain([1, 70_000])
