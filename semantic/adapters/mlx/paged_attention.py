@@ -17,6 +17,12 @@ from semantic.adapters.mlx.team import Team
 _ROWS_PER_TILE = 128
 """Query rows per score tile: 128 x 256 float32 is 128 KiB, and the tiles divide evenly among threads."""
 
+_FEW_TOKENS = 128
+"""Chunks of up to so many tokens are computed for all heads of a group at once."""
+
+_SPAN_TOKENS, _SPAN_SCORES = 256, 64 * 1024
+"""Of the past, a piece is at least 256 tokens, and so many that its scores of one KV head take 256 KiB."""
+
 _TOKENS_PER_THREAD = 512
 """One row's attention is handed to a second thread from twice this many tokens on."""
 
@@ -27,12 +33,12 @@ Reach = tuple[slice, ...]
 """The positions that a decode row sees, as ranges of an arena's tokens; one range where its blocks are neighbours."""
 
 
-def reach(table: Sequence[int], tokens: int, block_tokens: int) -> Reach:
-    """The first ``tokens`` (>= 1) positions of a table of slots."""
+def reach(table: Sequence[int], tokens: int, block_tokens: int, first: int = 0) -> Reach:
+    """The positions ``[first, tokens)`` of a table of slots."""
     ranges: list[slice] = []
-    for page, slot in enumerate(table[: -(-tokens // block_tokens)]):
-        start = slot * block_tokens
-        stop = start + min(block_tokens, tokens - page * block_tokens)
+    for page in range(first // block_tokens, -(-tokens // block_tokens)):
+        start = table[page] * block_tokens + max(0, first - page * block_tokens)
+        stop = table[page] * block_tokens + min(block_tokens, tokens - page * block_tokens)
         if ranges and ranges[-1].stop == start:
             start = ranges.pop().start
         ranges.append(slice(start, stop))
@@ -67,6 +73,10 @@ class PagedAttention:
         heads, n, _ = queries.shape
         kv_heads = keys.shape[0]
         scaled = np.multiply(queries, np.float32(scale))
+        if n <= _FEW_TOKENS:
+            past, present = reach(table, offset, block_tokens), reach(table, offset + n, block_tokens, offset)
+            self._prefill_few(scaled, keys, values, past, present, output)
+            return
         starts = _tile_starts(offset, n, block_tokens)
         longest_first = iter([*itertools.product(range(heads), itertools.pairwise(starts))][::-1])
 
@@ -83,6 +93,28 @@ class PagedAttention:
                 )
 
         self._team.run(work)
+
+    def _prefill_few(
+        self, queries: Array, keys: Array, values: Array, past: Reach, present: Reach, output: Array
+    ) -> None:
+        """A chunk of few tokens: all heads of a group in one product, the past shared out among the threads."""
+        kv_heads, (heads, n, _) = len(keys), queries.shape
+        rows = queries.reshape(kv_heads, heads // kv_heads * n, -1)
+        spans = _split(past, max(_SPAN_TOKENS, _SPAN_SCORES // rows.shape[1]))
+        parts: list[Any] = [None] * len(spans)
+        numbered = iter(enumerate(spans))
+
+        def work() -> None:
+            for i, span in numbered:
+                parts[i] = _attend_row(rows, keys[:, span], values[:, span])
+
+        self._team.run(work)
+        new_keys = np.concatenate([keys[:, span] for span in present], axis=1)
+        new_values = np.concatenate([values[:, span] for span in present], axis=1)
+        parts.append(_attend_row(rows, new_keys, new_values, causal=n))
+        mixed = np.empty((*rows.shape[:2], values.shape[-1]), np.float32)
+        _join(parts, mixed)
+        output[:] = mixed.reshape(output.shape)
 
     def decode(
         self, queries: Array, keys: Array, values: Array, seen: Sequence[Reach], scale: float, output: Array
@@ -165,9 +197,15 @@ class _Part(NamedTuple):
     mixed: Array
 
 
-def _attend_row(rows: Array, keys: Array, values: Array) -> _Part:
-    """Scaled rows ``[kv_heads, group, head_dim]`` on ``[kv_heads, tokens, head_dim]``."""
+def _attend_row(rows: Array, keys: Array, values: Array, causal: int = 0) -> _Part:
+    """Scaled rows ``[kv_heads, rows, head_dim]`` on ``[kv_heads, tokens, head_dim]``.
+
+    With ``causal`` the rows are those of as many tokens as there are keys, head after head: each sees no later token.
+    """
     scores: Array = rows @ keys.transpose(0, 2, 1)
+    if causal > 1:
+        future = np.triu_indices(causal, 1)
+        scores.reshape(len(scores), -1, causal, causal)[:, :, future[0], future[1]] = -np.inf
     peak = np.maximum.reduce(scores, axis=2, keepdims=True)
     np.subtract(scores, peak, out=scores)
     np.exp(scores, out=scores)
