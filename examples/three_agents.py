@@ -21,8 +21,8 @@ QUESTIONS = ("Who wrote this, and where?", "What does it say about the weather?"
 READING = (
     "{name} keeps the log of lighthouse number {number}. On the first page the keeper explained why: a record is a "
     "kind of promise. If the wind turned in the night, the ships would know only what had been written before. So the "
-    "height of the waves was noted, the colour of the clouds over the cape, and the number of gulls on the railing, although "
-    "no rule asked for gulls. "
+    "height of the waves was noted, the colour of the clouds over the cape, and the number of gulls on the railing, "
+    "although no rule asked for gulls. "
 )
 NEW_TOKENS = 24
 

@@ -256,10 +256,10 @@ class DiskStore:
         erase_aside(self.path / _INDEX)
 
     def _drop(self, published: Published, reason: str) -> None:
-        """Unpublish a block that can't be read, unless it was evicted or replaced in the meantime."""
+        """Unpublish a block that can't be read, unless it was evicted, or saved again, in the meantime."""
         block_hash = published.block.hash
         with self._writing:
-            if self._index.find(block_hash) != published:
+            if self._index.find(block_hash) != published or not self._damage(published):
                 return
             self._remove([block_hash])
         self._telemetry.error("store.block.damaged", hash=block_hash.hex(), path=str(self.path), reason=reason)
