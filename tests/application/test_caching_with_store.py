@@ -130,6 +130,19 @@ def test_a_tail_stays_on_disk_if_the_longer_one_could_not_be_saved() -> None:
     assert again.generate([*prompt(5), *turn.token_ids, 251], max_tokens=1).usage.cached_tokens == 8
 
 
+def test_a_tail_stays_in_memory_while_it_is_being_saved_even_if_a_longer_one_is_there() -> None:
+    some = started(MemoryStore())
+    some.submit(prompt(5), max_tokens=4)
+    while some.engine.has_work:
+        some.step()
+    (tail,) = some.engine.cache.index
+    some.submit([*prompt(5), *cold(prompt(5), 4), 251, 252], max_tokens=3)
+    some.step()
+    assert (len(some.engine.cache.index), tail.is_resident, tail.stored) == (2, True, False)
+    some.run()
+    assert on_disk(some) == [(0, 13)]
+
+
 def test_a_tail_that_an_agent_refers_to_stays_on_disk() -> None:
     some = started(MemoryStore())
     turn = some.generate(prompt(5), max_tokens=4)
