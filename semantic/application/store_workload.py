@@ -5,7 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 from attrs import frozen
 
-from semantic.application.ports.block_store import BlockStore, BlockToSave, StoredBlock, Tensor, TensorHeader
+from semantic.application.ports.block_store import (
+    BlockStore,
+    BlockToSave,
+    StoredBlock,
+    Tensor,
+    TensorHeader,
+    scratch,
+)
 from semantic.domain.identifiers import BlockHash
 from semantic.domain.value_objects import AgentKind, AgentRecord, block_hash, pack_tokens
 
@@ -58,10 +65,16 @@ def blocks(chain: int, count: int, block_bytes: int) -> list[BlockToSave]:
     return made
 
 
-def is_right(block_hash: BlockHash, tensors: Sequence[Tensor]) -> bool:
-    """Whether these are the arrays that a block of this name was saved with."""
-    [tensor] = tensors
-    return b"".join(tensor.pieces) == _contents(block_hash, tensor.nbytes)
+def holds_what_was_saved(store: BlockStore, block_hash: BlockHash) -> bool:
+    """Whether a block of :func:`blocks` is as it was saved. Raises ``BlockMissingError``, ``BlockDamagedError``."""
+    tensors: list[Tensor] = []
+
+    def place(headers: Sequence[TensorHeader]) -> list[Tensor]:
+        tensors[:] = scratch(headers)
+        return tensors
+
+    store.load(block_hash, place)
+    return all(b"".join(tensor.pieces) == _contents(block_hash, tensor.nbytes) for tensor in tensors)
 
 
 def _tensor(name: BlockHash, nbytes: int) -> Tensor:

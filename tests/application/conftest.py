@@ -8,7 +8,15 @@ from typing import Any, Self
 import pytest
 from attrs import define, field
 
-from semantic.adapters.fakes import FakeClock, FakeModel, FakeTokenizer, RecordingTelemetry, fake_batch_engine
+from semantic.adapters.fakes import (
+    FakeClock,
+    FakeModel,
+    FakeTokenizer,
+    RecordingTelemetry,
+    fake_batch_engine,
+    fake_tier,
+)
+from semantic.adapters.fakes.archive import MemoryArchive
 from semantic.adapters.fakes.experiments import (
     FakeEnvironment,
     FakeMemoryProbe,
@@ -19,9 +27,13 @@ from semantic.adapters.fakes.processes import FakeProcesses
 from semantic.adapters.fakes.reference import FakeReference
 from semantic.adapters.fakes.stores import FakeStores
 from semantic.adapters.reports.folder_catalogue import FolderCatalogue
+from semantic.application.agent import Agent
+from semantic.application.agents import Agents
 from semantic.application.batch_engine import BlockPoolBatchEngine
 from semantic.application.engine_stats import EngineStats
+from semantic.application.owner_thread import Submission
 from semantic.application.ports.experiments import CatalogueEntry, RunnableExperiment
+from semantic.application.ports.model import ModelProfile
 from semantic.application.run_experiment import RunExperiment
 from semantic.domain.errors import ExperimentNotFoundError
 from semantic.domain.experiments import Experiment
@@ -67,26 +79,45 @@ class SteppedEngine:
     def __init__(self, batch: BlockPoolBatchEngine) -> None:
         self.batch = batch
         self.deltas: dict[RequestId, list[Delta]] = {}
+        self.endings: dict[RequestId, Callable[..., None]] = {}
+        self.agents = Agents(SteppedOwner(self), MemoryArchive(), RecordingTelemetry())  # type: ignore[arg-type]
+
+    @property
+    def profile(self) -> ModelProfile:
+        return self.batch.model.profile
 
     def step(self) -> None:
         for output in self.batch.step():
             if output.error is not None:
                 raise output.error
             assert output.delta is not None
+            if output.delta.completion is not None and output.request_id in self.endings:
+                self.endings.pop(output.request_id)(self.batch, output.delta.completion)
             self.deltas[output.request_id].append(output.delta)
 
-    def submit(self, prompt: Any, *, max_tokens: int) -> SteppedHandle:
-        request_id = self.batch.submit(self.encode(prompt), SamplingParams(max_tokens=max_tokens))
+    def submit(self, prompt: Any, *, max_tokens: int, namespace: str = "default") -> SteppedHandle:
+        request_id = self.batch.submit(self.encode(prompt), SamplingParams(max_tokens=max_tokens), namespace=namespace)
         self.deltas[request_id] = []
         return SteppedHandle(self, request_id)
 
-    def generate(self, prompt: Any, *, max_tokens: int) -> Completion:
-        return self.submit(prompt, max_tokens=max_tokens).result()
+    def generate(self, prompt: Any, *, max_tokens: int, namespace: str = "default") -> Completion:
+        return self.submit(prompt, max_tokens=max_tokens, namespace=namespace).result()
 
-    def batch_generate(self, prompts: Sequence[Any], *, max_tokens: int | Sequence[int]) -> list[Completion]:
+    def batch_generate(
+        self, prompts: Sequence[Any], *, max_tokens: int | Sequence[int], namespace: str = "default"
+    ) -> list[Completion]:
         limits = [max_tokens] * len(prompts) if isinstance(max_tokens, int) else max_tokens
-        handles = [self.submit(prompt, max_tokens=n) for prompt, n in zip(prompts, limits, strict=True)]
+        handles = [
+            self.submit(prompt, max_tokens=n, namespace=namespace) for prompt, n in zip(prompts, limits, strict=True)
+        ]
         return [handle.result() for handle in handles]
+
+    def agent(self, name: str, *, system: str | None = None, namespace: str = "default") -> Agent:
+        return self.agents.get_or_make(name, system, namespace)
+
+    def flush(self) -> None:
+        if self.batch.tier is not None:
+            self.batch.tier.flush().result()
 
     def stats(self) -> EngineStats:
         return self.batch.stats()
@@ -108,19 +139,60 @@ class SteppedEngine:
         self.close()
 
 
+class SteppedOwner:
+    """Stands for the engine's thread: what is asked is done at once."""
+
+    def __init__(self, stepped: SteppedEngine) -> None:
+        self._stepped, self.engine = stepped, stepped.batch
+
+    def submit(self, submission: Submission) -> SteppedHandle:
+        request_id = self.engine.submit(
+            submission.prompt_token_ids,
+            submission.sampling,
+            namespace=submission.namespace,
+            owner=submission.owner,
+            boundaries=submission.boundaries,
+        )
+        self._stepped.deltas[request_id] = []
+        self._stepped.endings[request_id] = submission.on_end
+        return SteppedHandle(self._stepped, request_id)
+
+    def call(self, action: Callable[[BlockPoolBatchEngine], Any]) -> Any:
+        return action(self.engine)
+
+    post = call
+
+    def refuse_if_over(self) -> None:
+        pass
+
+
 @define
 class SteppedEngines:
-    """Opens stepped engines; ``model(lane)`` makes each one's model."""
+    """Opens stepped engines on ``stores``; ``model(lane)`` makes each one's model, ``clock`` is theirs."""
 
     model: Callable[[str], FakeModel] = lambda lane: FakeModel()
+    stores: FakeStores = field(factory=FakeStores)
+    clock: FakeClock = field(factory=lambda: FakeClock(tick=0.001))
+    engine: type[SteppedEngine] = SteppedEngine
 
     def open(
-        self, *, exactness: str = "token", max_num_seqs: int = 8, prefix_caching: bool = True, **_: Any
+        self,
+        *,
+        exactness: str = "token",
+        max_num_seqs: int = 8,
+        prefix_caching: bool = True,
+        store: str | None = None,
+        **_: Any,
     ) -> SteppedEngine:
         batch = fake_batch_engine(
-            model=self.model(exactness), blocks=1024, max_num_seqs=max_num_seqs, prefix_caching=prefix_caching
+            model=self.model(exactness),
+            blocks=1024,
+            max_num_seqs=max_num_seqs,
+            prefix_caching=prefix_caching,
+            clock=self.clock,
+            tier=None if store is None else fake_tier(self.stores.open(store)),
         )
-        return SteppedEngine(batch)
+        return self.engine(batch)
 
 
 @define
@@ -169,7 +241,7 @@ def bench() -> Callable[..., Bench]:
         given = {
             "model": "smollm2-135m",
             "catalogue": FolderCatalogue(REPOSITORY / "experiments"),
-            "engine_factory": SteppedEngines(),
+            "engine_factory": SteppedEngines(stores=stores),
             "engine_processes": FakeProcesses(stores),
             "stores": stores,
             "reference_factory": start_reference,

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
 
+from semantic.application.ports.model import ModelProfile
 from semantic.domain.value_objects.cache_context import DEFAULT_NAMESPACE
 from semantic.domain.value_objects.completion import Completion, Delta
 
@@ -77,6 +78,10 @@ class EngineFace(Protocol):
 
     def flush(self) -> None:
         """Return when all that was finished before is durable."""
+
+    @property
+    def profile(self) -> ModelProfile:
+        """The facts of its model."""
 
     def stats(self) -> EngineStats:
         """The counters now."""
