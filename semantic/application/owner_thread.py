@@ -170,11 +170,7 @@ class OwnerThread:
     def _hear_of_the_store(self, engine: BlockPoolBatchEngine) -> None:
         """Let what the store has done be noted at once, also while nothing is running."""
 
-        def note(engine: BlockPoolBatchEngine) -> None:
-            engine.poll()
-            self.stats = engine.stats()
-
-        command = _Command(note, lambda error: None)
+        command = _Command(BlockPoolBatchEngine.poll, lambda error: None)
         if engine.tier is not None:
             engine.tier.wake = lambda: self._commands.put(command)
 
@@ -185,6 +181,7 @@ class OwnerThread:
                 if command is None:
                     return
                 command.run(engine)
+                self.stats = engine.stats()
                 del command  # it holds its request, which holds the caller's engine
             self._deliver(engine, engine.step())
 

@@ -37,10 +37,7 @@ class SealedBlock:
 
     def __init__(self) -> None:
         self._arrays: dict[str, tuple[str, HostArray]] = {}
-
-    @property
-    def nbytes(self) -> int:
-        return sum(array.nbytes for _, array in self._arrays.values())
+        self.nbytes = 0
 
     # -- from and to mlx_lm's caches -------------------------------------------------------------
 
@@ -80,7 +77,7 @@ class SealedBlock:
                 raise BlockDamagedError(f"the block holds {unlike(rows, expected)}")
             for header in headers:
                 empty: HostArray = np.empty(header.shape, _DTYPES[header.dtype][1])
-                self._arrays[header.name] = header.dtype, empty
+                self._add(header.name, header.dtype, empty)
             return self.tensors()
 
         return place
@@ -91,12 +88,16 @@ class SealedBlock:
         dtype = _NAMES[array.dtype]
         if array.dtype == mx.bfloat16:
             array = array.view(mx.uint16)
-        self._arrays[name] = dtype, np.array(array, order="C", copy=True)
+        self._add(name, dtype, np.array(array, order="C", copy=True))
+
+    def _add(self, name: str, dtype: str, array: HostArray) -> None:
+        self._arrays[name] = dtype, array
+        self.nbytes += array.nbytes
 
     def _put_state(self, index: int, state: Any) -> None:
         leaves: list[mx.array] = []
         tree = json.dumps(_skeleton(state, leaves)).encode()
-        self._arrays[f"layers.{index}.state"] = "U8", np.frombuffer(tree, np.uint8).copy()
+        self._add(f"layers.{index}.state", "U8", np.frombuffer(tree, np.uint8).copy())
         for j, leaf in enumerate(leaves):
             self._put(f"layers.{index}.state.{j}", leaf)
 

@@ -53,6 +53,11 @@ class BlockFolder:
         digits = block_hash.hex()
         return self.path / digits[:2] / f"{digits}{_SUFFIX}"
 
+    def has(self, block_hash: BlockHash) -> bool:
+        """Whether the block's file is there."""
+        path = self.path_of(block_hash)
+        return path.name in self._files.names(path.parent)
+
     def write(self, drafts: Sequence[Draft]) -> list[Published]:
         """Write, sync and name every file, then sync each folder once. After an error none of the files is left."""
         try:

@@ -97,7 +97,7 @@ class DiskStore:
             try:
                 self._folder.read(published, place)
             except FileNotFoundError as exc:
-                self._drop(published, "its file is gone")
+                self._drop(published, "its file is gone", is_gone=True)
                 raise BlockMissingError(f"the file of block {block_hash.hex()} is gone from {self.path}") from exc
             except BlockDamagedError as exc:
                 self._drop(published, str(exc))
@@ -255,11 +255,11 @@ class DiskStore:
         self._index.truncate_log()
         erase_aside(self.path / _INDEX)
 
-    def _drop(self, published: Published, reason: str) -> None:
+    def _drop(self, published: Published, reason: str, *, is_gone: bool = False) -> None:
         """Unpublish a block that can't be read, unless it was evicted, or saved again, in the meantime."""
         block_hash = published.block.hash
         with self._writing:
-            if self._index.find(block_hash) != published or not self._damage(published):
+            if self._index.find(block_hash) != published or (is_gone and self._folder.has(block_hash)):
                 return
             self._remove([block_hash])
         self._telemetry.error("store.block.damaged", hash=block_hash.hex(), path=str(self.path), reason=reason)

@@ -162,3 +162,68 @@ def test_logits_behind_a_reused_prefix_are_those_of_a_cold_run(
     spread = max(float(np.ptp(logits)) for logits in expected)
     off = max(float(np.abs(a - b).max()) for a, b in zip(expected, seen, strict=True))
     assert off <= (0 if name == "bit" else 1e-4 * spread)
+
+
+def test_an_agent_rewinds_to_a_checkpoint_and_goes_another_way(name: str, model: nn.Module) -> None:
+    with opened(model, name) as engine:
+        agent = engine.agent("alice")
+        agent.generate(ids(most(name) // 3), max_tokens=NEW_TOKENS)
+        agent.checkpoint("crossing")
+        kept = agent.tokens
+        agent.generate(ids(30, seed=1), max_tokens=NEW_TOKENS)
+        agent.rewind("crossing")
+        assert agent.tokens == kept
+        done = agent.generate(ids(12, seed=2), max_tokens=NEW_TOKENS)
+        assert done.token_ids == cold(model, [*kept, *ids(12, seed=2)])
+        if reuses_tails(name):
+            assert done.usage.cached_tokens >= len(kept) - 1
+
+
+def test_an_exported_agent_goes_on_in_another_engine(name: str, model: nn.Module, tmp_path: Path) -> None:
+    with opened(model, name) as engine:
+        engine.agent("alice").generate(ids(most(name) // 2), max_tokens=NEW_TOKENS)
+        engine.agent("alice").export(tmp_path / "alice.agent")
+        context = [*engine.agent("alice").tokens, *ids(12, seed=2)]
+    with opened(model, name, store=tmp_path / "kv") as engine:
+        bob = engine.import_agent(tmp_path / "alice.agent", name="bob")
+        done = bob.generate(ids(12, seed=2), max_tokens=NEW_TOKENS)
+        assert done.token_ids == cold(model, context)
+        if reuses_tails(name):
+            assert done.usage.cached_tokens == len(context) - 13
+
+
+def test_a_forgotten_agent_leaves_no_block_on_disk_and_none_in_memory(
+    name: str, model: nn.Module, tmp_path: Path
+) -> None:
+    with opened(model, name, store=tmp_path) as engine:
+        agent = engine.agent("alice")
+        agent.generate(ids(most(name) // 2), max_tokens=NEW_TOKENS)
+        agent.generate(ids(9, seed=1), max_tokens=NEW_TOKENS)
+        engine.flush()
+        assert list(tmp_path.rglob("*.safetensors")) or name in ("bit", "learned positions read from the offset")
+        agent.forget()
+        assert list(tmp_path.rglob("*.safetensors")) == []
+        assert (engine.stats().pool_cached_blocks, engine.stats().pool_blocks_in_use) == (0, 0)
+
+
+def test_a_damaged_block_is_computed_again(name: str, model: nn.Module, tmp_path: Path) -> None:
+    prompt = ids(most(name) // 2 * 2 - 60)
+    with opened(model, name, store=tmp_path) as engine:
+        engine.generate(prompt, max_tokens=NEW_TOKENS)
+    for file in tmp_path.rglob("*.safetensors"):
+        content = bytearray(file.read_bytes())
+        content[-100] ^= 1
+        file.write_bytes(content)
+    with opened(model, name, store=tmp_path, log_level="error") as engine:
+        done = engine.generate(prompt, max_tokens=NEW_TOKENS)
+        assert done.token_ids == cold(model, prompt)
+        assert done.usage.cached_tokens == 0
+
+
+def test_another_namespace_computes_the_same_text_again(name: str, model: nn.Module) -> None:
+    prompt = ids(most(name) // 2)
+    with opened(model, name) as engine:
+        expected = engine.generate(prompt, max_tokens=NEW_TOKENS, namespace="one")
+        again = engine.generate(prompt, max_tokens=NEW_TOKENS, namespace="two")
+        assert again.token_ids == expected.token_ids
+        assert again.usage.cached_tokens == 0
