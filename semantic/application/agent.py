@@ -156,6 +156,7 @@ class Agent:
 
         def ended(engine: BlockPoolBatchEngine, done: Completion | None) -> None:
             try:
+                self._agents.book.end(self._record)
                 if done is None or done.finish_reason is FinishReason.CANCELLED:
                     self._agents.book.note(self._record, [*turn.prompt, *(done.token_ids if done else ())])
                 else:

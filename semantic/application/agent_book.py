@@ -31,6 +31,7 @@ class AgentBook:
         self._memory = engine.model.memory
         self._records: dict[AgentKey, AgentRecord] = {}
         self._elsewhere: dict[AgentKey, set[BlockHash]] = {}  # what was referred to in contexts that are not loaded
+        self._under_way: dict[AgentKey, bytes] = {}  # the prompts of turns
         self._pinned: set[AgentKey] = set()
 
     def know(self, record: AgentRecord) -> None:
@@ -38,6 +39,14 @@ class AgentBook:
         key = key_of(record)
         self._records[key] = record
         self._elsewhere[key] = {name for name in self._references.of(key) if self._index.get(name) is None}
+
+    def begin(self, record: AgentRecord, prompt: Sequence[int]) -> None:
+        """A turn of an agent begins, and what it computes must not go with another one."""
+        self._under_way[key_of(record)] = pack_tokens(prompt)
+
+    def end(self, record: AgentRecord) -> None:
+        """The agent's turn is over."""
+        self._under_way.pop(key_of(record), None)
 
     def commit(self, record: AgentRecord) -> None:
         """An agent stands where ``record`` says: its blocks are referred to, and the store is told.
@@ -94,14 +103,17 @@ class AgentBook:
         doomed = self._doomed(record, names, others)
         for block in doomed:
             self._save_head(block, doomed, others)
+            self._move_others_out(block, doomed)
         erased = [block.hash for block in doomed if self._transfer.forget(block)]
+        for pinned in self._pinned:
+            self.pin(self._records[pinned])
         if self._tier is None:
             return None
         return self._tier.forget_agent(record.namespace, record.name, [*erased, *elsewhere])
 
     def _contexts_in(self, namespace: str) -> Contexts:
-        records = [record for record in self._records.values() if record.namespace == namespace]
-        contexts = [pack_tokens(record.token_ids) for record in records]
+        contexts = [pack_tokens(record.token_ids) for key, record in self._records.items() if key[0] == namespace]
+        contexts += [prompt for key, prompt in self._under_way.items() if key[0] == namespace]
         return Contexts(self._engine.context.root(namespace), self._index.block_tokens, contexts)
 
     def _doomed(self, record: AgentRecord, names: Iterable[BlockHash], others: Contexts) -> dict[KVBlock, None]:
@@ -139,6 +151,29 @@ class AgentBook:
             [head.block_id] = self._transfer.allocate(1)
             self._memory.copy(source, head.block_id, head.num_tokens)
             self._take(head)
+        self._transfer.release([source])
+
+    def _move_others_out(self, block: KVBlock, doomed: Container[KVBlock]) -> None:
+        """Shorter versions that stay must not keep the memory in which a longer one lies."""
+        if block.block_id is None:
+            return
+        source = block.block_id
+        staying = [version for version in self._index.residents(source) if version not in doomed]
+        if not staying:
+            return
+        self._engine.pool.share([source])
+        if self._transfer.has_room(1):
+            [target] = self._transfer.allocate(1)
+            self._memory.copy(source, target, max(version.num_tokens for version in staying))
+            self._transfer.keep(target)
+            for version in staying:
+                self._index.make_resident(version, target)
+            self._transfer.release([target])
+        else:
+            for version in staying:
+                self._transfer.drop(version)
+                if not self._transfer.is_persisted(version):
+                    self._transfer.remove(version)
         self._transfer.release([source])
 
     def _take(self, block: KVBlock) -> None:

@@ -171,6 +171,7 @@ class Agents:
             boundaries=self._boundaries(record),
             on_end=ended,
         )
+        self._owner.post(lambda engine: self.book.begin(record, prompt))
         return self._owner.submit(submission)
 
     def _boundaries(self, record: AgentRecord) -> tuple[int, ...]:
