@@ -354,7 +354,7 @@ def test_a_failed_turn_leaves_the_agent_where_it_stood(desk: Desk) -> None:
             alice.chat("Here is one: #", max_tokens=5)
         assert alice.record == before
         assert alice.chat("Go on", max_tokens=5).usage.cached_tokens >= len(before.token_ids) - 1
-    assert desk.store.agents()[0].record.turns == 2
+        assert desk.store.agents()[0].record.turns == 2
 
 
 def test_a_turn_that_is_refused_leaves_the_agent_free(engine: Engine) -> None:
