@@ -11,7 +11,7 @@ from attrs import define, frozen
 from semantic.application.ports.block_store import BlockStore, BlockToSave, Place, StoreStats
 from semantic.application.ports.clock import Clock
 from semantic.application.ports.telemetry import Telemetry
-from semantic.domain.errors import StoreError
+from semantic.domain.errors import StoreError, StoreFullError
 from semantic.domain.identifiers import BlockHash
 from semantic.domain.value_objects import AgentRecord
 
@@ -41,7 +41,7 @@ class Write:
     block: BlockToSave | None = None
     action: Callable[[BlockStore], object] = lambda store: None
     nbytes: int = 0
-    failed: bool = False
+    error: Exception | None = None
 
 
 def _nothing(error: Exception | None) -> None:
@@ -101,7 +101,7 @@ class StoreTier:
         hashes = tuple(hashes)
 
         def erase(store: BlockStore) -> None:
-            if unless_failed is None or not unless_failed.failed:
+            if unless_failed is None or unless_failed.error is None:
                 store.delete(hashes)
 
         if hashes:
@@ -193,15 +193,13 @@ class StoreTier:
         touched = self._take()
         if not self._pending:
             return
-        error: Exception | None = None
         try:
             self._carry_out(touched)
-        except Exception as caught:  # noqa: BLE001 - the writer outlives whatever the disk or the store does
-            error = caught
-        self._report(error)
+        except Exception as error:  # noqa: BLE001 - the writer outlives whatever the disk or the store does
+            self._fail(self._pending, error)
+        self._report()
         for write in self._pending:
-            write.failed = error is not None
-            self._ended.put(lambda done=write.done: done(error))  # type: ignore[misc]
+            self._ended.put(lambda write=write: write.done(write.error))  # type: ignore[misc]
         with self._lock:
             self._pending = []
         self.wake()
@@ -225,19 +223,38 @@ class StoreTier:
                 self.store.touch(touched)  # first, so that what was used just now isn't evicted
         finally:
             if blocks:
-                evicted = self.store.save(blocks)
-                self._ended.put(lambda: self.on_evicted(evicted))
+                self._save(blocks)
             else:
                 self._pending[0].action(self.store)
         self._store_stats = self.store.stats()
 
-    def _report(self, error: Exception | None) -> None:
+    def _save(self, blocks: Sequence[BlockToSave]) -> None:
+        """Save them together, or one by one where there is no room for all."""
+        try:
+            evicted = self.store.save(blocks)
+        except StoreFullError:
+            if len(blocks) == 1:
+                raise
+            for write in self._pending:
+                try:
+                    self._save([block for block in blocks if block is write.block])
+                except StoreFullError as error:
+                    self._fail([write], error)
+        else:
+            self._ended.put(lambda: self.on_evicted(evicted))
+
+    def _fail(self, writes: Sequence[Write], error: Exception) -> None:
+        self.failed_writes += len(writes)
+        self._failure = error
+        for write in writes:
+            write.error = error
+
+    def _report(self) -> None:
+        """Say once that something can't be kept, until a block can be again."""
+        error = next((write.error for write in self._pending if write.error is not None), None)
         if error is None:
             self._complained &= self._pending[0].block is None  # that a block can be erased doesn't mean that one fits
-            return
-        self._failure = error
-        self.failed_writes += len(self._pending)
-        if not self._complained:
+        elif not self._complained:
             self._complained = True
             tell = self._telemetry.warning if isinstance(error, StoreError) else self._telemetry.error
             tell("store.not.persisting", error=f"{type(error).__name__}: {error}")

@@ -305,3 +305,13 @@ def test_waiting_ends_with_the_time_or_with_the_first_thing_that_has_ended(some:
     some.writer.run()
     some.tier.wait(60.0)
     assert some.told == [None, None]
+
+
+def test_where_not_all_fit_the_store_as_many_are_saved_as_do() -> None:
+    some = Tier(NotedStore(budget_bytes=2 * PAYLOAD))
+    some.save(*chain([1], [2], [3]))  # what a block stands on is not evicted for it
+    some.writer.run()
+    some.tier.poll()
+    assert [type(error) for error in some.told] == [type(None), type(None), StoreFullError]
+    assert some.store.stats().blocks == 2
+    assert [event.name for event in some.telemetry.events] == ["store.not.persisting"]
