@@ -9,6 +9,7 @@ checksum                 XXH3 of agent.json, written last
 import json
 import zipfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,11 +20,9 @@ from semantic.adapters.storage.agent_json import decode_record, encode_record
 from semantic.adapters.storage.block_file import encode_header, parse_block
 from semantic.application.ports.agent_archive import ArchivedAgent
 from semantic.application.ports.block_store import BlockToSave
-from semantic.domain.errors import AgentFileError, BlockDamagedError
+from semantic.domain.errors import AgentFileError
 
 FORMAT = 1
-
-_WHAT_READING_RAISES = (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError, EOFError, NotImplementedError)
 
 
 class FileArchive:
@@ -39,29 +38,32 @@ class FileArchive:
 
     def read(self, path: Path) -> ArchivedAgent:
         """Read every member once and compare it with its checksum."""
-        try:
-            with zipfile.ZipFile(path) as archive:
-                facts = _facts(archive)
-                for name, expected in facts["members"].items():
-                    if _checksum(archive, name) != expected:
-                        raise AgentFileError(f"{path} is damaged: {name} is not what was written; export it again")
-                record = decode_record(json.dumps(facts["record"]), archive.read("tokens"))
-            return ArchivedAgent(record, str(facts["context"]))
-        except _WHAT_READING_RAISES as error:
-            raise AgentFileError(f"{path} is damaged, or no file of an agent: {error}") from error
+        with _opened(path) as archive:
+            facts = _facts(archive)
+            for name, expected in facts["members"].items():
+                if _checksum(archive, name) != expected:
+                    raise ValueError(f"{name} is not what was written")
+            tokens = _verified(archive, "tokens", facts["members"]["tokens"])
+            return ArchivedAgent(decode_record(json.dumps(facts["record"]), tokens), str(facts["context"]))
 
     def blocks(self, path: Path) -> Iterator[BlockToSave]:
         """The blocks, one in memory at a time."""
-        try:
-            with zipfile.ZipFile(path) as archive:
-                for name, expected in _facts(archive)["members"].items():
-                    if name.startswith("blocks/"):
-                        data = archive.read(name)
-                        if xxh3_128_hexdigest(data) != expected:
-                            raise BlockDamagedError(f"{name} is not what was written")
-                        yield parse_block(data)
-        except (*_WHAT_READING_RAISES, BlockDamagedError) as error:
-            raise AgentFileError(f"{path} is damaged: {error}; export it again") from error
+        with _opened(path) as archive:
+            for name, expected in _facts(archive)["members"].items():
+                if name.startswith("blocks/"):
+                    yield parse_block(_verified(archive, name, expected))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The archive. Of a damaged one zipfile may raise almost anything."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except AgentFileError as error:
+        raise AgentFileError(f"{path} {error}") from error
+    except Exception as error:
+        raise AgentFileError(f"{path} is damaged, or no file of an agent: {error}; export it again") from error
 
 
 def _write(file: IO[bytes], agent: ArchivedAgent, blocks: Iterable[BlockToSave]) -> None:
@@ -95,8 +97,15 @@ def _facts(archive: zipfile.ZipFile) -> dict[str, Any]:
         raise ValueError("agent.json is not what was written")
     facts: dict[str, Any] = json.loads(text)
     if facts["format"] > FORMAT:
-        raise ValueError(f"it has format {facts['format']} and this version reads {FORMAT}; upgrade semantic-kv")
+        raise AgentFileError(f"has format {facts['format']} and this version reads {FORMAT}; upgrade semantic-kv")
     return facts
+
+
+def _verified(archive: zipfile.ZipFile, name: str, expected: str) -> bytes:
+    content = archive.read(name)
+    if xxh3_128_hexdigest(content) != expected:
+        raise ValueError(f"{name} is not what was written")
+    return content
 
 
 def _checksum(archive: zipfile.ZipFile, name: str) -> str:
