@@ -35,8 +35,9 @@ $(INSTALLED): pyproject.toml
 install: $(INSTALLED)  ## create .venv and install into it
 
 .PHONY: demo
-demo: model  ## install, fetch the default model, run EXP-001 and EXP-004 (quick)
+demo: model  ## install, fetch the default model, run EXP-001 and EXP-004 (quick), then agents that outlive a process
 	$(BIN)/semantic experiment run EXP-001 EXP-004 --profile quick
+	$(BIN)/python examples/three_agents.py
 
 .PHONY: model
 model: install  ## fetch the default model; a second time fetches nothing

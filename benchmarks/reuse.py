@@ -108,7 +108,7 @@ def restart(name: str, repeats: int) -> Iterator[Ratio]:
     try:
         with Child("prepare", name, folder) as child:
             made = child.result()
-        yield _plain("our save until durable / mlx_lm's save, not synced", made, "our_save_s", "mlx_lm_save_s", "s", "")
+        yield _plain("wait until durable / mlx_lm's save, not synced", made, "our_save_s", "mlx_lm_save_s", "s", "< 1")
         for cached in ("page cache", "disk"):
             contestants = {
                 who: partial(Child.run, who, name, folder, cached == "disk") for who in ("ours", "parts", "mlx_lm file")
