@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from semantic.adapters.cli import cache, doctor, experiment, generate, model
+from semantic.adapters.cli import agent, cache, doctor, experiment, generate, model
 from semantic.adapters.cli.output import complain
 from semantic.adapters.cli.services import Services
 from semantic.domain.errors import InvalidSettingError, SemanticError
@@ -16,6 +16,7 @@ Register = Callable[[typer.Typer, Services], None]
 
 COMMANDS: tuple[Register, ...] = (
     generate.register,
+    agent.register,
     model.register,
     cache.register,
     doctor.register,

@@ -1,20 +1,15 @@
 """``semantic cache``: what the store on disk holds, whether it is whole, and a way to empty it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from semantic.adapters.cli.output import JsonFlag, complain, print_json, print_table
 from semantic.adapters.cli.services import Services
-from semantic.adapters.storage.disk_store import holds_a_store
-from semantic.application.ports.block_store import BlockReport, BlockStore, StoredAgent
-from semantic.domain.errors import StoreError
+from semantic.adapters.cli.stores import Store, opened_store
+from semantic.application.ports.block_store import BlockReport, StoredAgent
 from semantic.domain.value_objects import format_size
 
-Store = Annotated[Path | None, typer.Option(help="Folder of the store; the one in the settings by default.")]
 _AGENT_COLUMNS = ("namespace", "name", "model", "tokens", "turns", "blocks", "updated")
 _DIGITS = 12  # of a context's digest, for people
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
@@ -28,7 +23,7 @@ def register(app: typer.Typer, services: Services) -> None:
     @group.command("ls")
     def list_agents(store: Store = None, as_json: JsonFlag = False) -> None:
         """The agents, and what is kept for each context: a model with a way to compute it."""
-        with _opened(services, store) as opened:
+        with opened_store(services, store) as opened:
             agents, contexts = [_agent(agent) for agent in opened.agents()], opened.contexts()
         if as_json:
             print_json({"agents": agents, "contexts": contexts})
@@ -41,7 +36,7 @@ def register(app: typer.Typer, services: Services) -> None:
     @group.command()
     def stats(store: Store = None, as_json: JsonFlag = False) -> None:
         """Counts and bytes."""
-        with _opened(services, store) as opened:
+        with opened_store(services, store) as opened:
             found = opened.stats()
         if as_json:
             print_json(found)
@@ -53,7 +48,7 @@ def register(app: typer.Typer, services: Services) -> None:
     @group.command()
     def verify(store: Store = None, as_json: JsonFlag = False) -> None:
         """Read every block and compare it with what was written. Code 1 if one is damaged. Changes nothing."""
-        with _opened(services, store) as opened:
+        with opened_store(services, store) as opened:
             reports = list(opened.verify())
         damaged = [report for report in reports if report.damage]
         if as_json:
@@ -68,7 +63,7 @@ def register(app: typer.Typer, services: Services) -> None:
     @group.command()
     def clear(store: Store = None, yes: Yes = False, as_json: JsonFlag = False) -> None:
         """Erase every block and every agent."""
-        with _opened(services, store) as opened:
+        with opened_store(services, store) as opened:
             found = opened.stats()
             if not yes:
                 what = f"{found.blocks:,} blocks ({format_size(found.bytes)}) and {found.agents:,} agents"
@@ -78,19 +73,6 @@ def register(app: typer.Typer, services: Services) -> None:
             print_json(found)
         else:
             typer.echo(f"erased {found.blocks:,} blocks and {found.agents:,} agents")
-
-
-@contextmanager
-def _opened(services: Services, path: Path | None) -> Iterator[BlockStore]:
-    """The store, which none of these commands makes."""
-    settings = services.settings(store=path)
-    if settings.store is not None and not holds_a_store(settings.store.expanduser()):
-        raise StoreError(f"there is no store in {settings.store}")
-    store = services.open_store(settings)
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 def _agent(agent: StoredAgent) -> dict[str, str | int]:

@@ -65,7 +65,7 @@ def register(app: typer.Typer, services: Services) -> None:
             if as_json:
                 print_json([_plain(done) for done in engine.batch_generate(prompts, **sampling)])
             elif len(prompts) == 1:
-                _show(engine.stream(prompts[0], **sampling))
+                show(engine.stream(prompts[0], **sampling))
             else:
                 for prompt, done in zip(prompts, engine.batch_generate(prompts, **sampling), strict=True):
                     typer.secho(prompt, bold=True)
@@ -84,17 +84,18 @@ def register(app: typer.Typer, services: Services) -> None:
         """Talk to the model. An empty line, Ctrl-D or Ctrl-C ends the conversation."""
         history = [{"role": "system", "content": system}] if system else []
         with services.open_engine(services.settings(model=model, memory=memory)) as engine:
-            while message := _ask():
+            while message := ask():
                 history.append({"role": "user", "content": message})
                 try:
                     deltas = engine.stream(history, max_tokens=max_tokens, temp=temp, top_p=top_p, seed=seed)
-                    history.append({"role": "assistant", "content": _show(deltas)})
+                    history.append({"role": "assistant", "content": show(deltas)})
                 except SemanticError as error:
                     history.pop()
                     complain(str(error))
 
 
-def _ask() -> str:
+def ask() -> str:
+    """A line from whoever sits there; empty when they leave."""
     try:
         return input("> ").strip()
     except (EOFError, KeyboardInterrupt):
@@ -102,7 +103,8 @@ def _ask() -> str:
         return ""
 
 
-def _show(deltas: Any) -> str:
+def show(deltas: Any) -> str:
+    """Print deltas as they come, and return their text."""
     text = ""
     for delta in deltas:
         typer.echo(delta.text, nl=False)
