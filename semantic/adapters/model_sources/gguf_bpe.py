@@ -36,7 +36,7 @@ PRE_TOKENIZERS: Mapping[str, Callable[[], Any]] = {
     "llama-bpe": lambda: _split(_LLAMA3_SPLIT),
     "qwen2": lambda: _split(_QWEN2_SPLIT),
 }
-"""How text is cut before merging, by ``tokenizer.ggml.pre``."""
+"""How text is cut before merging, by ``tokenizer.ggml.pre``. Qwen 2, 2.5 and 3 say ``qwen2``."""
 
 
 def byte_level_bpe(metadata: Mapping[str, Any], pre: str) -> Tokenizer:

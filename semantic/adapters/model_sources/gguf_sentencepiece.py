@@ -1,12 +1,13 @@
-"""SentencePiece BPE (``tokenizer.ggml.model`` is ``llama``): how Llama 2, TinyLlama and Mistral tokenise."""
+"""SentencePiece BPE (``tokenizer.ggml.model`` is ``llama``): how Llama 2, TinyLlama, Mistral and Gemma tokenise."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers
 
 _SPACE = "\u2581"
-_NORMAL, _UNKNOWN = 1, 2
+_NORMAL, _UNKNOWN, _USER_DEFINED = 1, 2, 4
 
 
 def adds_space(metadata: Mapping[str, Any]) -> bool:
@@ -34,10 +35,14 @@ def sentencepiece_bpe(metadata: Mapping[str, Any]) -> Tokenizer:
 def _merges(
     tokens: list[str], types: list[int], scores: list[float], vocabulary: Mapping[str, int]
 ) -> list[tuple[str, str]]:
-    """Every way to put a piece together from two others, best piece first."""
+    """Every way to put a piece together from two others, best piece first.
+
+    Pieces that the user defined, as Gemma's runs of spaces, come before all others.
+    """
     ranked = []
     for piece, kind, score in zip(tokens, types, scores, strict=True):
-        if kind == _NORMAL:
+        if kind in (_NORMAL, _USER_DEFINED):
+            score = math.inf if kind == _USER_DEFINED else score
             halves = ((piece[:cut], piece[cut:]) for cut in range(1, len(piece)))
             pairs = [pair for pair in halves if pair[0] in vocabulary and pair[1] in vocabulary]
             ranked += [(-score, vocabulary[left], vocabulary[right], left, right) for left, right in pairs]

@@ -14,7 +14,9 @@ from semantic.adapters.model_sources.gguf_sentencepiece import adds_space, sente
 from semantic.domain.errors import ModelDamagedError, UnsupportedArchitectureError
 
 _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
-_END_OF_TURN = ("<|im_end|>", "<|eot_id|>")
+_END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>")
+_ALSO_END = {"qwen2": ("<|endoftext|>",)}
+"""By pre-tokenizer: what the published generation settings add."""
 
 
 def build_tokenizer(metadata: Mapping[str, Any], path: Path) -> TokenizerWrapper:
@@ -72,8 +74,9 @@ def _wrap(tokenizer: Tokenizer, metadata: Mapping[str, Any]) -> PreTrainedTokeni
 
 
 def _eos_ids(metadata: Mapping[str, Any]) -> set[int]:
-    """What the metadata says ends a sequence or a turn, and the two usual end-of-turn tokens."""
+    """What the metadata says ends a sequence or a turn, and the tokens that usually do."""
     tokens = metadata["tokenizer.ggml.tokens"]
     said = (metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot"))
-    by_name = (tokens.index(name) for name in _END_OF_TURN if name in tokens)
+    names = (*_END_OF_TURN, *_ALSO_END.get(metadata.get("tokenizer.ggml.pre", ""), ()))
+    by_name = (tokens.index(name) for name in names if name in tokens)
     return {int(index) for index in (*said, *by_name) if index is not None}
