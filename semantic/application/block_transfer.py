@@ -22,7 +22,10 @@ class _Load:
 
 
 class BlockTransfer:
-    """Saves and loads blocks of one context. Without a tier nothing is saved, and nothing is there to load."""
+    """Saves and loads blocks of one context. Without a tier nothing is saved, and nothing is there to load.
+
+    ``block_bytes``: bytes of a block that weighs what the pool's blocks usually do.
+    """
 
     def __init__(
         self,
@@ -32,8 +35,10 @@ class BlockTransfer:
         memory: CacheMemory,
         tier: StoreTier | None,
         context: str,
+        block_bytes: int,
         telemetry: Telemetry,
     ) -> None:
+        self._block_bytes = block_bytes
         self._pool, self._index, self._memory = pool, index, memory
         self.tier = tier
         self._context, self._telemetry = context, telemetry
@@ -68,9 +73,27 @@ class BlockTransfer:
         """Whether so many blocks can be allocated now."""
         return num_blocks <= self._pool.num_available
 
-    def allocate(self, num_blocks: int) -> list[BlockId]:
+    def weight(self, start: int, num_tokens: int, *, with_state: bool) -> int:
+        """What a block with these tokens weighs once it is sealed."""
+        nbytes = self._memory.sealed_bytes(start, num_tokens, with_state=with_state)
+        return max(1, -(-nbytes * self._pool.block_weight // self._block_bytes)) if self._block_bytes else 1
+
+    def weight_of(self, block: KVBlock) -> int:
+        """What a block weighs in memory."""
+        return self.weight(block.start, block.num_tokens, with_state=block.has_state)
+
+    def has_room_for(self, num_blocks: int, sealed: Iterable[KVBlock]) -> bool:
+        """Whether so many blocks and these sealed ones can be allocated now."""
+        return num_blocks * self._pool.block_weight + sum(map(self.weight_of, sealed)) <= self._pool.room(1)
+
+    def allocate_for(self, block: KVBlock) -> BlockId | None:
+        """A block to load or to seal this one into; None if there is no room for it."""
+        weight = self.weight_of(block)
+        return self.allocate(1, weight)[0] if self._pool.room(weight) else None
+
+    def allocate(self, num_blocks: int, weight: int | None = None) -> list[BlockId]:
         """Blocks from the pool; what they held before is evicted."""
-        allocation = self._pool.allocate(num_blocks)
+        allocation = self._pool.allocate(num_blocks, weight)
         for block_id in allocation.evicted:
             self._index.evict(block_id)
         self._memory.discard(allocation.evicted)

@@ -50,7 +50,13 @@ def make_prefix_cache(
         for agent in tier.store.agents():
             references.replace((agent.record.namespace, agent.record.name), agent.blocks)
     transfer = BlockTransfer(
-        pool=pool, index=index, memory=model.memory, tier=tier, context=context, telemetry=telemetry
+        pool=pool,
+        index=index,
+        memory=model.memory,
+        tier=tier,
+        context=context,
+        block_bytes=profile.cache_spec.bytes_per_block,
+        telemetry=telemetry,
     )
     return PrefixCache(
         pool=pool,

@@ -82,8 +82,10 @@ class PrefixCache:
         match = self.match(lease, limit)
         self.transfer.touch(match.blocks)
         for block in match.blocks:
-            if block.stored and self.transfer.place_of(block) is None and self.transfer.has_room(1):
-                [block_id] = self.transfer.allocate(1)
+            if not block.stored or self.transfer.place_of(block) is not None:
+                continue
+            block_id = self.transfer.allocate_for(block)
+            if block_id is not None:
                 self.transfer.load(block, block_id, lambda ok: None)
                 self.transfer.release([block_id])  # the load holds it
 
@@ -142,12 +144,10 @@ class PrefixCache:
         """Hold what the parts name and allocate the rest, or hold nothing."""
         there = [self._place(part.block) for part in parts if part.take in (Take.SHARE, Take.COPY)]
         needed = sequence.block_table.blocks_needed(sequence.max_total_tokens - 1)
-        if self._in_place:
-            needed -= sum(part.take is Take.SHARE for part in parts)
-        else:
-            needed += sum(part.take is Take.LOAD for part in parts)
+        needed -= sum(part.take is Take.SHARE for part in parts) if self._in_place else 0
+        apart = [] if self._in_place else [part.block for part in parts if part.take is Take.LOAD]
         self._pool.share(there)
-        if not self.transfer.has_room(needed):
+        if not self.transfer.has_room_for(needed, apart):
             self.transfer.release(there[::-1])
             return False
         fresh = self.transfer.allocate(needed)
@@ -168,7 +168,11 @@ class PrefixCache:
             return self._place(part.block)
         if part.take is Take.COPY:
             lease.held.append(self._place(part.block))
-        return fresh.pop(0)
+        if self._in_place:
+            return fresh.pop(0)
+        block_id = self.transfer.allocate_for(part.block)
+        assert block_id is not None, "there was room a moment ago"
+        return block_id
 
     def _place(self, block: KVBlock) -> BlockId:
         place = self.transfer.place_of(block)

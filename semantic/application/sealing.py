@@ -83,10 +83,11 @@ class Sealing:
         has_state = self._index.reuse is Reuse.AT_STATES and end == sequence.num_computed_tokens
         block = self._present(parent, own, has_state=has_state)
         if block is None:
-            block_id = self._place(sequence, lease, start, end)
+            block = KVBlock(block_hash(parent, own), parent, start, own, has_state)
+            block.block_id = block_id = self._place(sequence, lease, block)
             if block_id is None:
                 return None
-            block = self._index.add(KVBlock(block_hash(parent, own), parent, start, own, has_state, block_id))
+            block = self._index.add(block)
             self._transfer.keep(block_id)
             if not self._memory.seals_in_place:
                 self._transfer.release([block_id])
@@ -112,15 +113,16 @@ class Sealing:
         self._transfer.touch([present])
         return present
 
-    def _place(self, sequence: Sequence, lease: Lease, start: int, end: int) -> BlockId | None:
-        """The memory that holds these tokens now: the sequence's own block, or a copy."""
+    def _place(self, sequence: Sequence, lease: Lease, block: KVBlock) -> BlockId | None:
+        """The memory that holds the block's tokens now: the sequence's own, or a copy."""
         if self._memory.seals_in_place:
-            block_id = sequence.block_table.block_ids[start // self._index.block_tokens]
-        elif self._transfer.has_room(1):
-            [block_id] = self._transfer.allocate(1)
+            block_id = sequence.block_table.block_ids[block.start // self._index.block_tokens]
         else:
-            return None
-        self._memory.seal(lease.cache, block_id, start, end - start)
+            copy = self._transfer.allocate_for(block)
+            if copy is None:
+                return None
+            block_id = copy
+        self._memory.seal(lease.cache, block_id, block.start, block.num_tokens)
         return block_id
 
     def _supersede(self, block: KVBlock, owner: object) -> None:

@@ -96,10 +96,13 @@ class FakeMemory:
         assert block.rows == 0, "a block was copied over another's contents"
         self._fill(block, self.blocks[source].held(num_tokens))
 
-    def seal(self, cache: FakeCache, block_id: BlockId, start: int, num_tokens: int) -> int:
+    def sealed_bytes(self, start: int, num_tokens: int, *, with_state: bool) -> int:
+        """A whole block's."""
+        return self.spec.bytes_per_block
+
+    def seal(self, cache: FakeCache, block_id: BlockId, start: int, num_tokens: int) -> None:
         """Nothing to do: the tokens are in the block."""
         assert self.blocks[block_id].held(num_tokens) == self.read(cache)[start : start + num_tokens]
-        return self.spec.bytes_per_block
 
     def contents(self, block_id: BlockId, num_tokens: int) -> list[Tensor]:
         """The token ids."""
@@ -209,13 +212,12 @@ class FakeContiguousMemory(FakeMemory):
         """Never needed."""
         raise AssertionError("sealed blocks are not copied")
 
-    def seal(self, cache: FakeCache, block_id: BlockId, start: int, num_tokens: int) -> int:
+    def seal(self, cache: FakeCache, block_id: BlockId, start: int, num_tokens: int) -> None:
         """Copy tokens into a fresh block."""
         assert block_id not in self.blocks, "a block was sealed over another's contents"
         block = self._block(block_id)
         self._fill(block, self.read(cache)[start : start + num_tokens])
         block.has_state = self._reuse is Reuse.AT_STATES and start + num_tokens == cache.num_tokens
-        return self.spec.bytes_per_block
 
     def contents(self, block_id: BlockId, num_tokens: int) -> list[Tensor]:
         """The token ids, and a mark for the state."""

@@ -88,11 +88,15 @@ class ContiguousMemory:
         """Never needed: a sealed block isn't written on, so a part of it can be resumed where it is."""
         raise AssertionError("contiguous blocks are not copied")
 
-    def seal(self, cache: ContiguousSequenceCache, block_id: BlockId, start: int, num_tokens: int) -> int:
+    def sealed_bytes(self, start: int, num_tokens: int, *, with_state: bool) -> int:
+        """Rows for each token, and the states: a window of what it holds by then, a recurrent one whole."""
+        rows = sum(header.nbytes for header in self._expected(num_tokens))
+        return rows + (self._spec.state_bytes_at(start + num_tokens) if with_state else 0)
+
+    def seal(self, cache: ContiguousSequenceCache, block_id: BlockId, start: int, num_tokens: int) -> None:
         """Copy the tokens' rows, and at the cache's end the state of layers that have no rows."""
         block = self._sealed[block_id] = SealedBlock()
         block.fill(cache.leaves, start, num_tokens, with_state=start + num_tokens == cache.num_tokens)
-        return block.nbytes
 
     def contents(self, block_id: BlockId, num_tokens: int) -> list[Tensor]:
         """The block's arrays, which hold just as many tokens as it was sealed with."""

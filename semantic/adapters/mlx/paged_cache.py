@@ -87,9 +87,12 @@ class PagedMemory:
         for there, here in zip(self._arena.rows(new, num_tokens), self._arena.rows(old, num_tokens), strict=True):
             np.copyto(there, here)
 
-    def seal(self, cache: PagedSequenceCache, block_id: BlockId, start: int, num_tokens: int) -> int:
-        """Nothing to do: the page is the block."""
+    def sealed_bytes(self, start: int, num_tokens: int, *, with_state: bool) -> int:
+        """A page, however full."""
         return self._arena.slot_bytes
+
+    def seal(self, cache: PagedSequenceCache, block_id: BlockId, start: int, num_tokens: int) -> None:
+        """Nothing to do: the page is the block."""
 
     def contents(self, block_id: BlockId, num_tokens: int) -> list[Tensor]:
         """The page's first rows; a piece for each layer and head."""

@@ -101,8 +101,11 @@ class CacheMemory(Protocol):
     def copy(self, source: BlockId, target: BlockId, num_tokens: int) -> None:
         """Fill the fresh block ``target`` with the first ``num_tokens`` tokens of ``source``."""
 
-    def seal(self, cache: SequenceCache, block_id: BlockId, start: int, num_tokens: int) -> int:
-        """Fill a block with the cache's ``num_tokens`` tokens from position ``start`` on; returns its bytes.
+    def sealed_bytes(self, start: int, num_tokens: int, *, with_state: bool) -> int:
+        """Bytes that a block with these tokens takes once it is sealed, or received."""
+
+    def seal(self, cache: SequenceCache, block_id: BlockId, start: int, num_tokens: int) -> None:
+        """Fill a block with the cache's ``num_tokens`` tokens from position ``start`` on.
 
         Sealed in place, there is nothing to do. A block that ends where the cache ends also gets the state of the
         layers that can't be cut back.

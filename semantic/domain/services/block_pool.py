@@ -2,9 +2,12 @@
 
 Every block that was ever handed out is in exactly one place:
 
-    free        on the stack ``_free``, or never handed out: index in [_num_handed_out, total_blocks)
+    free        on the stack ``_free``
     in use      in ``_holders``, with at least one holder
     evictable   in ``_evictable``: nobody holds it, its contents were worth keeping
+
+What is in use and what is evictable weighs no more than the pool's capacity, in units that are the pool's owner's:
+blocks, or bytes where blocks differ in size.
 
     allocate: free -> in use, then evictable -> in use       release: in use -> free, or evictable if kept
     touch:    the order of the evictable                     keep:    what release does
@@ -50,17 +53,20 @@ class Released:
 
 
 class BlockPool:
-    """A fixed number of blocks, handed out, shared and taken back by reference count.
+    """Room for ``total_blocks`` blocks, handed out, shared and taken back by reference count.
 
-    Every verb is all or nothing: when it raises, the pool is unchanged. Costs are O(1) per block named,
-    whatever the size of the pool. Not thread-safe: one thread owns it. Raises :class:`BlockCountError` unless
-    ``total_blocks`` is positive.
+    A block weighs ``block_weight`` units unless it is allocated with another weight; ``capacity`` is in units. Every
+    verb is all or nothing: when it raises, the pool is unchanged. Costs are O(1) per block named, whatever the size of
+    the pool. Not thread-safe: one thread owns it. Raises :class:`BlockCountError` unless ``total_blocks`` is positive.
     """
 
-    def __init__(self, total_blocks: int) -> None:
+    def __init__(self, total_blocks: int, *, block_weight: int = 1, capacity: int | None = None) -> None:
         if not 0 < total_blocks < 2**_INDEX_BITS:
             raise BlockCountError(f"total_blocks must be from 1 to 2^{_INDEX_BITS} - 1, got {total_blocks!r}")
-        self.total_blocks = total_blocks
+        self.total_blocks, self.block_weight = total_blocks, block_weight
+        self.capacity = total_blocks * block_weight if capacity is None else capacity
+        self._weights: dict[BlockId, int] = {}  # of what is in use or evictable
+        self._weight_in_use = self._weight_evictable = 0
         self._first_id = next(_serials) << _INDEX_BITS
         self._num_handed_out = 0
         self._free: list[BlockId] = []
@@ -70,7 +76,7 @@ class BlockPool:
 
     @classmethod
     def from_budget(cls, budget_bytes: int, spec: ModelCacheSpec) -> "BlockPool":
-        """As many blocks of ``spec.bytes_per_block`` as fit ``budget_bytes``.
+        """A pool of ``budget_bytes``, in bytes; its blocks weigh ``spec.bytes_per_block``.
 
         State per sequence is not counted. Raises :class:`BudgetTooSmallError` if none fits,
         :class:`InvalidSpecError` if no layer of ``spec`` has blocks.
@@ -81,14 +87,15 @@ class BlockPool:
             )
         if budget_bytes < spec.bytes_per_block:
             raise BudgetTooSmallError(budget_bytes, spec.bytes_per_block, spec.block_tokens)
-        return cls(budget_bytes // spec.bytes_per_block)
+        weight = spec.bytes_per_block
+        return cls(budget_bytes // weight, block_weight=weight, capacity=budget_bytes)
 
     # -- counts ----------------------------------------------------------------------------------
 
     @property
     def num_free(self) -> int:
-        """Blocks without holders and without contents."""
-        return len(self._free) + self.total_blocks - self._num_handed_out
+        """Blocks of the usual weight for which there is room that nothing is kept in."""
+        return (self.capacity - self._weight_in_use - self._weight_evictable) // self.block_weight
 
     @property
     def num_evictable(self) -> int:
@@ -102,8 +109,17 @@ class BlockPool:
 
     @property
     def num_available(self) -> int:
-        """What :meth:`allocate` can hand out now: free and evictable together."""
-        return self.num_free + self.num_evictable
+        """Blocks of the usual weight that :meth:`allocate` can hand out now: where nobody holds anything."""
+        return self.room(self.block_weight)
+
+    @property
+    def weight_kept(self) -> int:
+        """Units of all that is in use or evictable."""
+        return self._weight_in_use + self._weight_evictable
+
+    def room(self, weight: int) -> int:
+        """How many blocks of this weight :meth:`allocate` can hand out now."""
+        return (self.capacity - self._weight_in_use) // weight
 
     def holders(self, block_id: BlockId) -> int:
         """How many hold the block; 0 if it is free or evictable. Raises :class:`UnknownBlockError`."""
@@ -112,21 +128,26 @@ class BlockPool:
 
     # -- taking and giving back ------------------------------------------------------------------
 
-    def allocate(self, num_blocks: int) -> Allocation:
+    def allocate(self, num_blocks: int, weight: int | None = None) -> Allocation:
         """Hand out ``num_blocks`` blocks with one holder each.
 
-        Free ones go first, then the evictable ones that were released longest ago. Raises
-        :class:`PoolExhaustedError` if fewer are available, :class:`BlockCountError` for a negative number.
+        Room that is free goes first, then that of the evictable blocks that were released longest ago. Raises
+        :class:`PoolExhaustedError` if there is less, :class:`BlockCountError` for a negative number.
         """
-        if num_blocks < 0:
-            raise BlockCountError(f"the number of blocks to allocate must be 0 or more, got {num_blocks!r}")
-        if num_blocks > self.num_available:
-            raise PoolExhaustedError(num_blocks, self.num_available, self.total_blocks)
-        num_evicted = max(0, num_blocks - self.num_free)
-        block_ids = [self._take_free() for _ in range(num_blocks - num_evicted)]
-        evicted = [self._evictable.popitem(last=False)[0] for _ in range(num_evicted)]
-        block_ids += evicted
+        weight = self.block_weight if weight is None else weight
+        if num_blocks < 0 or weight < 1:
+            raise BlockCountError(
+                f"the number of blocks to allocate must be 0 or more, got {num_blocks!r} of weight {weight!r}"
+            )
+        if num_blocks > self.room(weight):
+            raise PoolExhaustedError(num_blocks, self.room(weight), self.total_blocks)
+        evicted = self._make_room(num_blocks * weight)
+        reused = evicted[:num_blocks]
+        self._free += evicted[num_blocks:]
+        block_ids = [self._take_free() for _ in range(num_blocks - len(reused))] + reused
         self._holders.update(dict.fromkeys(block_ids, 1))
+        self._weights.update(dict.fromkeys(block_ids, weight))
+        self._weight_in_use += num_blocks * weight
         return Allocation(tuple(block_ids), tuple(evicted))
 
     def share(self, block_ids: Iterable[BlockId]) -> None:
@@ -140,6 +161,8 @@ class BlockPool:
             if block_id in self._evictable:
                 del self._evictable[block_id]
                 self._kept.add(block_id)
+                self._weight_evictable -= self._weights[block_id]
+                self._weight_in_use += self._weights[block_id]
             self._holders[block_id] = self._holders.get(block_id, 0) + 1
 
     def release(self, block_ids: Iterable[BlockId]) -> Released:
@@ -161,11 +184,14 @@ class BlockPool:
             if self._holders[block_id]:
                 continue
             del self._holders[block_id]
+            self._weight_in_use -= self._weights[block_id]
             if block_id in self._kept:
                 self._kept.remove(block_id)
                 self._evictable[block_id] = None
+                self._weight_evictable += self._weights[block_id]
                 evictable.append(block_id)
             else:
+                del self._weights[block_id]
                 self._free.append(block_id)
                 freed.append(block_id)
         return Released(tuple(freed), tuple(evictable))
@@ -200,14 +226,14 @@ class BlockPool:
         self._kept.difference_update(block_ids)
         freed = tuple(block_id for block_id in block_ids if block_id in self._evictable)
         for block_id in freed:
-            del self._evictable[block_id]
+            self._drop_evictable(block_id)
         self._free.extend(freed)
         return freed
 
     # -- checks ----------------------------------------------------------------------------------
 
     def check_integrity(self) -> None:
-        """Raise :class:`PoolIntegrityError` unless free + evictable + in use == total.
+        """Raise :class:`PoolIntegrityError` unless the books balance: nothing is kept beyond the capacity.
 
         Every block handed out must also be in exactly one place. O(blocks ever handed out): for tests, and
         for when the engine is idle.
@@ -222,15 +248,30 @@ class BlockPool:
             (free | in_use | evictable != set(handed_out), "the blocks are not those handed out"),
             (any(holders < 1 for holders in self._holders.values()), "a block in use has no holder"),
             (not self._kept <= in_use, "a block is marked as kept and is not in use"),
-            (
-                self.num_free + self.num_evictable + self.num_in_use != self.total_blocks,
-                f"{self.num_free} free + {self.num_evictable} evictable + {self.num_in_use} in use "
-                f"are not {self.total_blocks} blocks",
-            ),
+            (set(self._weights) != in_use | evictable, "the weights are not those of what is in use or evictable"),
+            (self._weigh(in_use) != self._weight_in_use, "what is in use does not weigh what the books say"),
+            (self._weigh(evictable) != self._weight_evictable, "what is evictable does not weigh what the books say"),
+            (self.weight_kept > self.capacity, f"{self.weight_kept} units are kept in room for {self.capacity}"),
         ]
         found = [problem for is_there, problem in problems if is_there]
         if found:
             raise PoolIntegrityError("; ".join(found))
+
+    def _make_room(self, units: int) -> list[BlockId]:
+        """Evict until so many units are free; returns what was evicted."""
+        evicted: list[BlockId] = []
+        while self.capacity - self.weight_kept < units:
+            block_id = next(iter(self._evictable))
+            self._drop_evictable(block_id)
+            evicted.append(block_id)
+        return evicted
+
+    def _drop_evictable(self, block_id: BlockId) -> None:
+        del self._evictable[block_id]
+        self._weight_evictable -= self._weights.pop(block_id)
+
+    def _weigh(self, block_ids: set[BlockId]) -> int:
+        return sum(self._weights.get(block_id, 0) for block_id in block_ids)
 
     def _take_free(self) -> BlockId:
         if self._free:

@@ -99,6 +99,15 @@ class ModelCacheSpec:
         """Bytes a sequence takes however long it is: the recurrent layers' state."""
         return sum(layer.state_bytes for layer in self.layers)
 
+    def state_bytes_at(self, num_tokens: int) -> int:
+        """Bytes of the layers that can't be cut back, after so many tokens: windows as far as they are filled."""
+        windows = sum(
+            min(num_tokens, layer.window) * layer.bytes_per_token(self.precision)
+            for layer in self.layers
+            if layer.window is not None
+        )
+        return windows + self.state_bytes_per_sequence
+
     def blocks_for_tokens(self, num_tokens: int) -> int:
         """Blocks that hold ``num_tokens`` tokens of one sequence; the last one may be partly filled."""
         require_int("num_tokens", num_tokens, 0)
