@@ -294,3 +294,40 @@ def test_a_corrupted_book_is_found(structure: str) -> None:
             pool._num_handed_out += 1
     with pytest.raises(PoolIntegrityError):
         pool.check_integrity()
+
+
+# -- weights -----------------------------------------------------------------------------------------
+
+
+def test_blocks_take_as_much_room_as_they_weigh() -> None:
+    pool = BlockPool(3, block_weight=100)
+    light = pool.allocate(4, weight=30).block_ids
+    assert (pool.num_in_use, pool.num_available, pool.room(30)) == (4, 1, 6)
+    with pytest.raises(PoolExhaustedError):
+        pool.allocate(2)
+    pool.release(light[:1])
+    assert pool.num_available == 2
+    pool.check_integrity()
+
+
+def test_a_heavy_block_takes_the_place_of_as_many_light_ones_as_it_must() -> None:
+    pool = BlockPool(1, block_weight=100)
+    light = pool.allocate(3, weight=30).block_ids
+    pool.keep(light)
+    pool.release(light)
+    assert pool.allocate(1, weight=50).evicted == light[:2]
+    assert (pool.num_evictable, pool.weight_kept) == (1, 80)
+    pool.check_integrity()
+
+
+def test_a_budget_is_kept_to_the_byte_where_blocks_weigh_bytes() -> None:
+    spec = ModelCacheSpec.uniform(num_layers=1, kv_heads=1, head_dim=8, group_size=8, block_tokens=4)
+    pool = BlockPool.from_budget(2 * spec.bytes_per_block + 7, spec)
+    assert pool.total_blocks == 2
+    pool.allocate(2)
+    assert (pool.room(7), pool.room(8)) == (1, 0)
+
+
+def test_a_block_without_weight_is_refused() -> None:
+    with pytest.raises(BlockCountError, match="weight 0"):
+        BlockPool(1).allocate(1, weight=0)
