@@ -46,11 +46,13 @@ from semantic.domain.experiments import (
     must,
     nice,
 )
+from semantic.domain.value_objects.completion import Completion
 
 __all__ = [
     "AgentFace",
     "BlockStore",
     "Change",
+    "Completion",
     "CriticalTrigger",
     "Dependency",
     "Disk",

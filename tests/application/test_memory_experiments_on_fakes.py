@@ -5,13 +5,16 @@ from typing import Any
 
 import pytest
 
+from semantic.adapters.fakes import fake_next_token
 from semantic.adapters.fakes.filesystem import _Folder, _Writing
+from semantic.adapters.fakes.processes import FakeProcesses, WorkingModel
 from semantic.adapters.fakes.store import MemoryStore
 from semantic.adapters.fakes.stores import FakeStores
 from semantic.adapters.storage.experiment_stores import ExperimentStores
 from semantic.domain.experiments import Decision, Execution
 
 TINY: dict[str, dict[str, Any]] = {
+    "EXP-005": {"max_new_tokens": 5, "kills": 6, "lengths": (64, 256)},
     "EXP-007": {
         "operations": 190,
         "block_bytes": 64,
@@ -33,7 +36,7 @@ def failed(execution: Execution) -> list[str]:
     return [result.criterion_id for result in execution.criteria if not result.passed]
 
 
-@pytest.mark.parametrize("experiment_id", ["EXP-007"])
+@pytest.mark.parametrize("experiment_id", ["EXP-005", "EXP-007"])
 def test_what_is_right_is_go(bench: Any, experiment_id: str) -> None:
     execution = carried_out(bench, experiment_id)
     assert not [run.error for run in execution.runs if run.error]
@@ -89,3 +92,42 @@ def test_exp_007_is_no_go_where_a_sync_is_missing(
     smaller = {**SMALL, "sigkills": 0}
     execution = carried_out(bench, "EXP-007", smaller=smaller, stores=ExperimentStores(tmp_path))
     assert {"C2", "C4"} & set(failed(execution))
+
+
+# -- EXP-005 -----------------------------------------------------------------------------------------
+
+
+class ForgetsBlocks(MemoryStore):
+    def blocks(self, context: str) -> list[Any]:
+        return []
+
+
+def test_exp_005_kills_before_and_after_a_turn_is_durable(bench: Any) -> None:
+    stores = FakeStores()
+    processes = FakeProcesses(stores, writes_per_s=20_000)
+    execution = carried_out(bench, "EXP-005", stores=stores, engine_processes=processes)
+    stands = [line for run in execution.runs for line in run.lines if run.label.startswith("SIGKILL")]
+    assert any(line.endswith("stands at turn 1") for line in stands), stands
+    assert any(line.endswith("stands at turn 2") for line in stands), [run.lines for run in execution.runs]
+
+
+@pytest.mark.parametrize(("store", "criteria"), [(LosesTurns, ["C3"]), (ForgetsBlocks, ["C4", "C6"])])
+def test_exp_005_is_no_go_for_a_store_that(bench: Any, store: type[MemoryStore], criteria: list[str]) -> None:
+    execution = carried_out(bench, "EXP-005", stores=FakeStores(store))
+    assert execution.decision is Decision.NO_GO
+    assert set(criteria) <= set(failed(execution))
+
+
+def test_exp_005_is_no_go_when_a_restarted_engine_says_something_else(bench: Any) -> None:
+    stores, clocks = FakeStores(), []
+
+    def model(clock: Any) -> WorkingModel:
+        clocks.append(clock)
+        made = WorkingModel(clock)
+        if len(clocks) == 3:  # the uninterrupted run, the one that ends normally, the one that goes on
+            made._choose = lambda token_ids: fake_next_token(token_ids) % 256 + 1
+        return made
+
+    execution = carried_out(bench, "EXP-005", stores=stores, engine_processes=FakeProcesses(stores, model))
+    assert execution.decision is Decision.NO_GO
+    assert "C1" in failed(execution)
