@@ -54,6 +54,8 @@ class Sealing:
         size, end = self._index.block_tokens, self._sealable(sequence)
         if end <= len(lease.hashes) * size:
             return
+        if lease.hashes and self._index.get(lease.hashes[-1]) is None:
+            return  # evicted or forgotten, so that what continues it would never be found
         held = self._transfer.hold(map(self._index.get, lease.hashes))
         while (len(lease.hashes) + 1) * size <= end:
             block = self._seal_block(sequence, lease, tokens, (len(lease.hashes) + 1) * size, save=True)

@@ -300,3 +300,24 @@ def test_the_engine_goes_on_as_if_the_agent_had_never_been(desk: Desk) -> None:
         done = engine.generate(prompt, max_tokens=5)
         assert done.usage.cached_tokens == 0
         assert is_cold(done, prompt)
+
+
+def test_what_an_anonymous_request_puts_behind_it_while_it_is_forgotten_is_not_kept(desk: Desk) -> None:
+    gate = Gate()
+    gate.open()
+    model = desk.make()
+    model._choose = gate
+    with desk.open(model=model) as engine:
+        alice = engine.agent("alice")
+        alice.chat("#### in so many words", max_tokens=5)
+        gate.opened.clear()
+        gate.reached.clear()
+        request = engine.submit([*alice.tokens, *FakeTokenizer().encode("!" * 40)], max_tokens=40)
+        gate.await_reached()
+        with ThreadPoolExecutor(1) as threads:
+            forgetting = threads.submit(alice.forget)
+            gate.open()
+            forgetting.result(SOON)
+        assert len(request.result(SOON).token_ids) == 40
+        engine.flush()
+        assert (desk.in_memory(), desk.in_store()) == ([], [])
