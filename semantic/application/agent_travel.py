@@ -90,8 +90,9 @@ class TakingIn:
         present = self._index.get(block.hash)
         if present is not None and (present.has_state or not block.has_state):
             return None
-        if self._transfer.has_room(1):
-            self._receive(block, imported)
+        block_id = self._transfer.allocate_for(block)
+        if block_id is not None:
+            self._receive(block, block_id, imported)
         elif self._engine.tier is not None:
             return self._store(block, imported)
         return None
@@ -119,8 +120,7 @@ class TakingIn:
             self._names[own.end] = own.hash
         return own
 
-    def _receive(self, block: KVBlock, imported: BlockToSave) -> None:
-        [block_id] = self._transfer.allocate(1)
+    def _receive(self, block: KVBlock, block_id: BlockId, imported: BlockToSave) -> None:
         try:
             place = self._engine.model.memory.receive(block_id, block.num_tokens)
             for there, here in zip(place([one.header for one in imported.tensors]), imported.tensors, strict=True):
@@ -163,9 +163,9 @@ def hold_or_read(engine: BlockPoolBatchEngine, block: KVBlock) -> BlockId | None
     if block.block_id is not None:
         engine.pool.share([block.block_id])  # or making room might evict it
         return block.block_id
-    if engine.tier is None or not block.stored or not transfer.has_room(2):
+    block_id = transfer.allocate_for(block) if engine.tier is not None and block.stored else None
+    if engine.tier is None or block_id is None:
         return None
-    [block_id] = transfer.allocate(1)
     try:
         engine.tier.store.load(block.hash, engine.model.memory.receive(block_id, block.num_tokens))
     except StoreError:
