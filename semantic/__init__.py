@@ -10,7 +10,7 @@ Importing this loads no MLX; opening an engine does.
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from semantic.domain.errors import SemanticError
+from semantic.domain.errors import InvalidRequestError, SemanticError
 from semantic.domain.value_objects import Completion, Delta, FinishReason, SamplingParams, Timings, Usage
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ _LAZY = {
 def open(
     model: Any = None,
     *,
+    adapter_path: "str | PathLike[str] | None" = None,
     memory: str | int | None = None,
     store: "str | PathLike[str] | None" = None,
     exactness: str | None = None,
@@ -61,6 +62,8 @@ def open(
 ) -> "Engine":
     """Open an engine on ``model``: a known name, a folder, a GGUF file, a hub id, or a (model, tokenizer) pair.
 
+    ``adapter_path``: the folder of a LoRA adapter, as ``mlx_lm.load`` takes it. What is remembered under one adapter is
+    neither another's nor the bare model's. A pair brings its adapter with it.
     ``memory``: budget for KV blocks (``"1GB"`` is 10^9 bytes, ``"1GiB"`` 2^30); a quarter of the machine's by default.
     ``exactness``: ``"token"`` (mlx_lm's tokens, fast) or ``"bit"`` (mlx_lm's operations and shapes).
     ``cache_layout``: ``"auto"``, ``"paged"`` or ``"contiguous"``. ``store``: a folder in which caches and agents
@@ -70,7 +73,10 @@ def open(
     """
     from semantic.container import make_container, open_engine
 
+    if adapter_path is not None and isinstance(model, tuple):
+        raise InvalidRequestError("adapter_path is for a model by its name; semantic.load gives a pair with an adapter")
     container = make_container(
+        adapter_path=adapter_path,
         memory=None if memory is None else str(memory),
         store=store,
         exactness=exactness,
@@ -82,14 +88,15 @@ def open(
     return open_engine(container, model)
 
 
-def load(model: Any = None, **settings: Any) -> tuple[Any, Any]:
+def load(model: Any = None, *, adapter_path: "str | PathLike[str] | None" = None, **settings: Any) -> tuple[Any, Any]:
     """The (model, tokenizer) pair of any source, as ``mlx_lm.load`` returns it, for mlx_lm and for :func:`open`.
 
-    On CPU the weights are float32 unless ``compute_dtype`` says otherwise.
+    ``adapter_path``: the folder of a LoRA adapter to put on. On CPU the weights are float32 unless ``compute_dtype``
+    says otherwise.
     """
     from semantic.container import make_container
 
-    container = make_container(**settings)
+    container = make_container(adapter_path=adapter_path, **settings)
     loaded = container.model_source().load(container.settings().model if model is None else str(model))
     return loaded.model, loaded.tokenizer
 

@@ -27,6 +27,7 @@ from semantic.application.ports.agent_archive import AgentArchive
 from semantic.application.ports.clock import Clock
 from semantic.application.ports.memory_probe import MemoryProbe
 from semantic.application.ports.model_factory import ModelFactory
+from semantic.application.ports.model_source import ModelSource
 from semantic.application.ports.telemetry import Telemetry
 from semantic.application.ports.tokenizer import Tokenizer
 from semantic.application.store_tier import StoreTier
@@ -59,7 +60,7 @@ def _prepare_runtime(settings: Settings, telemetry: Telemetry) -> Callable[[], A
     return prepare
 
 
-def _model_source(settings: Settings, prepare: Callable[[], Any], telemetry: Telemetry) -> "ModelCatalogue":
+def _catalogue(settings: Settings, prepare: Callable[[], Any], telemetry: Telemetry) -> "ModelCatalogue":
     from semantic.adapters.model_sources.catalogue import ModelCatalogue
     from semantic.adapters.model_sources.fingerprint import Fingerprints
     from semantic.adapters.model_sources.folder import FolderSource
@@ -76,6 +77,16 @@ def _model_source(settings: Settings, prepare: Callable[[], Any], telemetry: Tel
             HubSource(prepare, fingerprints=fingerprints),
         ]
     )
+
+
+def _model_source(settings: Settings, catalogue: "ModelCatalogue", prepare: Callable[[], Any]) -> ModelSource:
+    """The catalogue, under the adapter that is set."""
+    if settings.adapter_path is None:
+        return catalogue
+    from semantic.adapters.model_sources.adapted_source import AdaptedSource
+    from semantic.adapters.model_sources.hashed_files import HashedFiles
+
+    return AdaptedSource(catalogue, settings.adapter_path, prepare, HashedFiles(settings.model_cache))
 
 
 def _model_factory(settings: Settings, prepare: Callable[[], Any], telemetry: Telemetry) -> ModelFactory:
@@ -132,7 +143,10 @@ class Container(containers.DeclarativeContainer):
     telemetry: providers.Provider[Telemetry] = providers.Singleton(_telemetry, settings)
     prepare_runtime = providers.Singleton(_prepare_runtime, settings, telemetry)
     memory_probe = providers.Singleton(_memory_probe, prepare_runtime)
-    model_source = providers.Singleton(_model_source, settings, prepare_runtime, telemetry)
+    catalogue = providers.Singleton(_catalogue, settings, prepare_runtime, telemetry)
+    model_source: providers.Provider[ModelSource] = providers.Singleton(
+        _model_source, settings, catalogue, prepare_runtime
+    )
     model_factory = providers.Singleton(_model_factory, settings, prepare_runtime, telemetry)
     make_tokenizer = providers.Object(_make_tokenizer)
     open_tier: providers.Provider[Callable[[EngineOptions], StoreTier]] = providers.Singleton(
@@ -188,7 +202,7 @@ def cli_services() -> "Services":
     return Services(
         settings=load_settings,
         prepare=lambda settings: _container(settings).prepare_runtime()(),
-        catalogue=lambda settings: _container(settings).model_source(),
+        catalogue=lambda settings: _container(settings).catalogue(),
         open_engine=lambda settings: open_engine(_container(settings)),
         experiments=_experiments,
         open_store=lambda settings: _open_store(settings, _container(settings).telemetry()),

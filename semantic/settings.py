@@ -30,6 +30,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SEMANTIC_", frozen=True, extra="forbid", protected_namespaces=())
 
     model: str = Field("smollm2-135m", description="name, folder, .gguf file or hub id of the model")
+    adapter_path: Path | None = Field(None, description="folder of a LoRA adapter to put on models loaded by name")
     memory: str | None = Field(None, description="budget of KV blocks, as 1GB or 1GiB")
     store: Path | None = Field(None, description="folder in which caches and agents outlive the process")
     store_limit: str | None = Field(None, description="budget of the store on disk, as 20GB; unlimited by default")

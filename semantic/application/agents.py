@@ -58,7 +58,7 @@ class Agents:
             self._recall(stored.record)
 
     def _recall(self, record: AgentRecord) -> None:
-        if record.model == self._engine.model.profile.fingerprint:
+        if record.model == self._engine.model.profile.identity:
             self.book.know(record)
             self._agents[key_of(record)] = Agent(self, record)
         else:
@@ -96,7 +96,7 @@ class Agents:
         return AgentRecord(
             namespace=namespace,
             name=name,
-            model=profile.fingerprint,
+            model=profile.identity,
             model_name=profile.name,
             kind=AgentKind.NEW if system is None else AgentKind.CHAT,
             history=() if system is None else (HistoryEntry(role="system", content=system, end=0),),
@@ -248,8 +248,8 @@ class Agents:
 
     def _refuse_if_of_other_model(self, record: AgentRecord) -> None:
         profile = self._engine.model.profile
-        if record.model != profile.fingerprint:
-            ours = f"{profile.name} ({profile.fingerprint})"
+        if record.model != profile.identity:
+            ours = f"{profile.name} ({profile.identity})"
             raise AgentOfOtherModelError(record.name, _model(record), ours)
 
     def _bring_back(self, record: AgentRecord, path: Path) -> Agent:

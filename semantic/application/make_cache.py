@@ -30,6 +30,7 @@ def cache_context(profile: ModelProfile) -> CacheContext:
         cache_layout=profile.cache_layout,
         numerics=profile.numerics,
         lane=f"chunks of {profile.prefill_step_size}" if is_chunked else "token",
+        adapters=profile.adapters,
     )
 
 

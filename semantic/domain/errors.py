@@ -248,7 +248,10 @@ class UnknownPointError(AgentError, LookupError):
 
 
 class AgentOfOtherModelError(AgentError):
-    """The agent's memory was made by another model. Open that one; the message names both fingerprints."""
+    """The agent's memory was made by another model, or under another adapter. Open that one, with that adapter.
+
+    The message names the fingerprints of both, those of adapters behind plus signs.
+    """
 
     def __init__(self, agent: str, theirs: str, ours: str) -> None:
         super().__init__(
@@ -278,6 +281,10 @@ class ModelDamagedError(ModelError):
 
 class UnsupportedArchitectureError(ModelError):
     """The file is readable but its architecture, or a tensor type in it, is not served."""
+
+
+class AdapterError(ModelError):
+    """The adapter is missing, damaged, or made for another model. Name a folder that mlx_lm.lora wrote for this one."""
 
 
 class DownloadError(ModelError):

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from semantic.adapters.cli.generate import MaxTokens, Memory, Model, Seed, Temp, TopP, ask, show
+from semantic.adapters.cli.generate import AdapterPath, MaxTokens, Memory, Model, Seed, Temp, TopP, ask, show
 from semantic.adapters.cli.output import JsonFlag, complain, print_json, print_table
 from semantic.adapters.cli.services import Services
 from semantic.adapters.cli.stores import Store, chosen, existing, opened_store
@@ -15,6 +15,7 @@ from semantic.application.agent import Agent
 from semantic.domain.errors import AgentNotFoundError, SemanticError
 from semantic.domain.value_objects import AgentRecord
 from semantic.domain.value_objects.cache_context import DEFAULT_NAMESPACE
+from semantic.settings import Settings
 
 Name = Annotated[str, typer.Argument(help="The agent's name.")]
 Namespace = Annotated[str, typer.Option("--namespace", help="Whose agents: namespaces share nothing.")]
@@ -59,6 +60,7 @@ def register(app: typer.Typer, services: Services) -> None:
         name: Name,
         system: System = None,
         model: Model = None,
+        adapter_path: AdapterPath = None,
         store: Store = None,
         namespace: Namespace = DEFAULT_NAMESPACE,
         max_tokens: MaxTokens = 512,
@@ -68,7 +70,7 @@ def register(app: typer.Typer, services: Services) -> None:
         memory: Memory = None,
     ) -> None:
         """Talk to an agent, a new one or one that remembers. An empty line, Ctrl-D or Ctrl-C ends the conversation."""
-        settings = services.settings(model=model, store=store, memory=memory)
+        settings = services.settings(model=model, adapter_path=adapter_path, store=store, memory=memory)
         chosen(settings)
         with services.open_engine(settings) as engine:
             agent = engine.agent(name, system=system, namespace=namespace)
@@ -84,12 +86,15 @@ def register(app: typer.Typer, services: Services) -> None:
         new: Annotated[str, typer.Argument(help="The new agent's name.")],
         at: At = None,
         model: Model = None,
+        adapter_path: AdapterPath = None,
         store: Store = None,
         namespace: Namespace = DEFAULT_NAMESPACE,
         as_json: JsonFlag = False,
     ) -> None:
         """A new agent that knows what this one knows, or knew at a point. Nothing is copied."""
-        with _agent(services, model, store, namespace, name) as agent:
+        with _agent(
+            services, services.settings(model=model, adapter_path=adapter_path, store=store), namespace, name
+        ) as agent:
             _report(agent.fork(new, None if at is None else _point(agent, at)), "forked", as_json)
 
     @group.command()
@@ -97,12 +102,15 @@ def register(app: typer.Typer, services: Services) -> None:
         name: Name,
         file: Annotated[Path, typer.Argument(help="The file to write.")],
         model: Model = None,
+        adapter_path: AdapterPath = None,
         store: Store = None,
         namespace: Namespace = DEFAULT_NAMESPACE,
         as_json: JsonFlag = False,
     ) -> None:
         """Write an agent with its memory into one file, for another machine with the same model."""
-        with _agent(services, model, store, namespace, name) as agent:
+        with _agent(
+            services, services.settings(model=model, adapter_path=adapter_path, store=store), namespace, name
+        ) as agent:
             agent.export(file)
             _report(agent, "exported", as_json, file=file, bytes=file.stat().st_size)
 
@@ -111,12 +119,13 @@ def register(app: typer.Typer, services: Services) -> None:
         file: Annotated[Path, typer.Argument(help="A file that semantic agent export wrote.")],
         name: Annotated[str | None, typer.Option("--name", help="Another name than the one in the file.")] = None,
         model: Model = None,
+        adapter_path: AdapterPath = None,
         store: Store = None,
         namespace: Namespace = DEFAULT_NAMESPACE,
         as_json: JsonFlag = False,
     ) -> None:
         """Bring an agent into the store."""
-        settings = services.settings(model=model, store=store)
+        settings = services.settings(model=model, adapter_path=adapter_path, store=store)
         chosen(settings)
         with services.open_engine(settings) as engine:
             _report(engine.import_agent(file, name=name, namespace=namespace), "imported", as_json)
@@ -125,6 +134,7 @@ def register(app: typer.Typer, services: Services) -> None:
     def forget(
         name: Name,
         model: Model = None,
+        adapter_path: AdapterPath = None,
         store: Store = None,
         namespace: Namespace = DEFAULT_NAMESPACE,
         yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
@@ -134,7 +144,9 @@ def register(app: typer.Typer, services: Services) -> None:
         if not yes:
             record = _found(_records(services, store), name, namespace)
             typer.confirm(f"Forget {name!r} with its {record.turns} turns for good?", abort=True, err=True)
-        with _agent(services, model, store, namespace, name) as agent:
+        with _agent(
+            services, services.settings(model=model, adapter_path=adapter_path, store=store), namespace, name
+        ) as agent:
             agent.forget()
             _report(agent, "forgot", as_json)
 
@@ -145,9 +157,9 @@ def _records(services: Services, store: Path | None) -> list[AgentRecord]:
 
 
 @contextmanager
-def _agent(services: Services, model: str | None, store: Path | None, namespace: str, name: str) -> Iterator[Agent]:
+def _agent(services: Services, settings: Settings, namespace: str, name: str) -> Iterator[Agent]:
     """An agent that must be there; its engine is closed afterwards."""
-    with services.open_engine(existing(services.settings(model=model, store=store))) as engine:
+    with services.open_engine(existing(settings)) as engine:
         _found([agent.record for agent in engine.agents(namespace=namespace)], name, namespace)
         yield engine.agent(name, namespace=namespace)
 

@@ -1,5 +1,6 @@
 """``semantic generate`` and ``semantic chat``."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import attrs
@@ -10,6 +11,9 @@ from semantic.adapters.cli.services import Services
 from semantic.domain.errors import SemanticError
 
 Model = Annotated[str | None, typer.Option("--model", help="A known name, a folder, a .gguf file, or a hub id.")]
+AdapterPath = Annotated[
+    Path | None, typer.Option("--adapter-path", help="Folder of a LoRA adapter, as mlx_lm.lora writes it.")
+]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", "-m", help="New tokens at most.")]
 Temp = Annotated[float, typer.Option("--temp", help="0 is greedy.")]
 TopP = Annotated[float, typer.Option("--top-p", help="Nucleus sampling; 0 or 1 is off.")]
@@ -29,6 +33,7 @@ def register(app: typer.Typer, services: Services) -> None:
     def generate(
         prompts: Annotated[list[str], typer.Argument(help="One prompt or several, which then run as a batch.")],
         model: Model = None,
+        adapter_path: AdapterPath = None,
         max_tokens: MaxTokens = 256,
         temp: Temp = 0.0,
         top_p: TopP = 0.0,
@@ -47,6 +52,7 @@ def register(app: typer.Typer, services: Services) -> None:
         """Complete a prompt, as mlx_lm.generate would; several prompts run as one batch."""
         settings = services.settings(
             model=model,
+            adapter_path=adapter_path,
             memory=memory,
             exactness=exactness,
             max_num_seqs=max_num_seqs,
@@ -74,6 +80,7 @@ def register(app: typer.Typer, services: Services) -> None:
     @app.command()
     def chat(
         model: Model = None,
+        adapter_path: AdapterPath = None,
         system: Annotated[str | None, typer.Option("--system", help="The system message.")] = None,
         max_tokens: MaxTokens = 512,
         temp: Temp = 0.0,
@@ -83,7 +90,7 @@ def register(app: typer.Typer, services: Services) -> None:
     ) -> None:
         """Talk to the model. An empty line, Ctrl-D or Ctrl-C ends the conversation."""
         history = [{"role": "system", "content": system}] if system else []
-        with services.open_engine(services.settings(model=model, memory=memory)) as engine:
+        with services.open_engine(services.settings(model=model, adapter_path=adapter_path, memory=memory)) as engine:
             while message := ask():
                 history.append({"role": "user", "content": message})
                 try:

@@ -9,7 +9,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from semantic.adapters.mlx.cache_probe import derive_cache_spec
-from semantic.adapters.mlx.fingerprint import fingerprint_of_pair
+from semantic.adapters.mlx.fingerprint import identified
 from semantic.adapters.mlx.lanes import choose_lane, make_memory
 from semantic.adapters.mlx.materialise import materialise
 from semantic.adapters.mlx.model import MLXLanguageModel
@@ -47,7 +47,7 @@ class MLXModelFactory:
         """Evaluate every array here and now, so that another thread may use it; then look at the caches."""
         runtime = self._prepare_runtime()
         materialise(loaded.model)
-        fingerprint = loaded.fingerprint or fingerprint_of_pair(loaded.model, loaded.tokenizer)
+        loaded = identified(loaded)
         spec = derive_cache_spec(loaded.model)
         lane = choose_lane(
             loaded.model, spec, layout=options.cache_layout, exactness=options.exactness, device=runtime.device
@@ -66,7 +66,8 @@ class MLXModelFactory:
             reuse=lane.reuse,
             numerics=_numerics(runtime, lane.layout),
             weight_bytes=sum(array.nbytes for _, array in tree_flatten(loaded.model.parameters())),
-            fingerprint=fingerprint,
+            fingerprint=loaded.fingerprint,
+            adapters=loaded.adapters,
         )
         return PreparedMLXModel(loaded.model, profile, self._threads)
 

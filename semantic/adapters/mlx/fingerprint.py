@@ -12,11 +12,12 @@ from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
-from attrs import define, field
+from attrs import define, evolve, field, frozen
 from mlx.utils import tree_flatten
 
 from semantic.adapters.mlx.plain_values import SCALARS, plain
 from semantic.adapters.mlx.tokenizer_fingerprint import tokenizer_fingerprint
+from semantic.application.ports.model_source import LoadedModel
 
 _OWN_PACKAGE = __name__.partition(".")[0]
 _UNSIGNED = {1: mx.uint8, 2: mx.uint16, 4: mx.uint32, 8: mx.uint32}
@@ -27,30 +28,53 @@ def fingerprint_of_pair(model: nn.Module, tokenizer: Any) -> str:
 
     540 MB take 0.35 s, and 0.06 s when asked again. ``tokenizer`` may be None.
     """
-    entry, key = _entry_of(model), tokenizer_fingerprint(tokenizer)
-    if key not in entry.fingerprints:
-        entry.model_digest = entry.model_digest or _digest(model)
-        whole = f"semantic pair 1\n{entry.model_digest}\n{key}"
-        entry.fingerprints[key] = hashlib.sha256(whole.encode()).hexdigest()
-    return entry.fingerprints[key]
+    return _known(model, tokenizer).fingerprint
 
 
-def remember(model: nn.Module, tokenizer: Any, fingerprint: str) -> None:
-    """From now on ``fingerprint`` is this pair's: it was loaded from files that have it."""
-    _entry_of(model).fingerprints[tokenizer_fingerprint(tokenizer)] = fingerprint
+def identified(loaded: LoadedModel) -> LoadedModel:
+    """The same with its fingerprint, and those of its adapters where they were remembered apart from the model's."""
+    if loaded.fingerprint:
+        return loaded
+    known = _known(loaded.model, loaded.tokenizer)
+    return evolve(loaded, fingerprint=known.fingerprint, adapters=known.adapters)
+
+
+def remember(model: nn.Module, tokenizer: Any, fingerprint: str, adapters: tuple[str, ...] = ()) -> None:
+    """From now on these fingerprints are this pair's: it was loaded from files that have them.
+
+    A pair that nobody remembered has its adapters in its own fingerprint: their arrays are the model's.
+    """
+    _entry_of(model).known[tokenizer_fingerprint(tokenizer)] = _Known(fingerprint, adapters)
+
+
+@frozen
+class _Known:
+    """The fingerprints of a model with one tokenizer."""
+
+    fingerprint: str
+    adapters: tuple[str, ...] = ()
 
 
 @define
 class _Entry:
-    """What is known of a model object while its ``stamp`` holds. ``fingerprints``: by the tokenizer's."""
+    """What is known of a model object while its ``stamp`` holds. ``known``: by the tokenizer's fingerprint."""
 
     model: "weakref.ref[nn.Module]"
     stamp: bytes
     model_digest: str = ""
-    fingerprints: dict[str, str] = field(factory=dict)
+    known: dict[str, _Known] = field(factory=dict)
 
 
 _entries: dict[int, _Entry] = {}  # by id: a module is a dict, and no dict can be a key
+
+
+def _known(model: nn.Module, tokenizer: Any) -> _Known:
+    entry, key = _entry_of(model), tokenizer_fingerprint(tokenizer)
+    if key not in entry.known:
+        entry.model_digest = entry.model_digest or _digest(model)
+        whole = f"semantic pair 1\n{entry.model_digest}\n{key}"
+        entry.known[key] = _Known(hashlib.sha256(whole.encode()).hexdigest())
+    return entry.known[key]
 
 
 def _entry_of(model: nn.Module) -> _Entry:

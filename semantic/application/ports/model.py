@@ -18,6 +18,7 @@ class ModelProfile:
     different lengths share one forward, ``"one by one"`` otherwise. ``cache_layout``: ``"paged"`` or ``"contiguous"``.
     ``reuse``: where a cached context may be taken up again. ``numerics``: operations and versions that the bits of
     keys and values depend on. ``fingerprint``: of weights, configuration and tokenizer.
+    ``adapters``: those of the LoRA adapters on top of them, in order.
     """
 
     name: str
@@ -33,6 +34,12 @@ class ModelProfile:
     reuse: Reuse = Reuse.ANYWHERE
     numerics: str = ""
     fingerprint: str = ""
+    adapters: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> str:
+        """What agents are bound to: the model's fingerprint, and those of its adapters behind plus signs."""
+        return "+".join((self.fingerprint, *self.adapters))
 
 
 class SequenceCache(Protocol):

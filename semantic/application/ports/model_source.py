@@ -11,12 +11,14 @@ class LoadedModel:
     """The pair that ``mlx_lm.load`` returns, with the name it was found under. ``tokenizer`` may be None.
 
     ``fingerprint``: SHA-256 of weights, configuration and tokenizer in hex; empty where it isn't known yet.
+    ``adapters``: those of the LoRA adapters on top of them, in order.
     """
 
     name: str
     model: Any
     tokenizer: Any
     fingerprint: str = ""
+    adapters: tuple[str, ...] = ()
 
 
 class ModelSource(Protocol):

@@ -40,7 +40,11 @@ class Checkpoint:
 
 @frozen(kw_only=True)
 class AgentRecord:
-    """An agent at its last committed turn. ``model``: fingerprint and name of the model whose tokens these are."""
+    """An agent at its last committed turn. ``model`` and ``model_name``: whose tokens these are.
+
+    ``model`` is the model's fingerprint, with those of its adapters behind plus signs: under another adapter the same
+    tokens have other keys and values, and another author.
+    """
 
     namespace: str
     name: str
