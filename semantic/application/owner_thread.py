@@ -59,7 +59,7 @@ class OwnerThread:
         self._commands: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
         self._handles: dict[RequestId, tuple[Request, Submission]] = {}
         self._process = os.getpid()
-        self._lock = threading.Lock()  # guards _refusal against a submit that races with the end
+        self._lock = threading.RLock()  # guards _refusal against a submit that races with the end, also a finaliser's
         self._refusal: Exception | None = None
         self.stats: EngineStats
         started: Future[BlockPoolBatchEngine] = Future()
