@@ -212,6 +212,6 @@ class AtStates(Agents):
 
 
 for machine in (OnPages, OnFewPages, AtStates):
-    machine.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+    machine.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
 
 TestOnPages, TestOnFewPages, TestAtStates = OnPages.TestCase, OnFewPages.TestCase, AtStates.TestCase
