@@ -1,20 +1,24 @@
 """EXP-005 to EXP-008 on fakes: they say GO of what is right, and NO-GO of each thing that they are there to catch."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from semantic.adapters.fakes import fake_next_token
+from semantic.adapters.fakes import FakeClock, fake_next_token
 from semantic.adapters.fakes.filesystem import _Folder, _Writing
 from semantic.adapters.fakes.processes import FakeProcesses, WorkingModel
 from semantic.adapters.fakes.store import MemoryStore
 from semantic.adapters.fakes.stores import FakeStores
 from semantic.adapters.storage.experiment_stores import ExperimentStores
+from semantic.application.joining import Joining
 from semantic.domain.experiments import Decision, Execution
 
 TINY: dict[str, dict[str, Any]] = {
     "EXP-005": {"max_new_tokens": 5, "kills": 6, "lengths": (64, 256)},
+    "EXP-006": {"system_tokens": 400, "prefixes": (60, 150), "max_new_tokens": 40},
     "EXP-007": {
         "operations": 190,
         "block_bytes": 64,
@@ -26,19 +30,36 @@ TINY: dict[str, dict[str, Any]] = {
 }
 
 
-def carried_out(bench: Any, experiment_id: str, *, smaller: dict[str, Any] | None = None, **parts: Any) -> Execution:
-    parameters = {**TINY[experiment_id], **(smaller or {})}
-    execution: Execution = bench(**parts).runner.run(experiment_id, "quick", parameters)
-    return execution
+Carry = Callable[..., Execution]
+
+
+@pytest.fixture
+def carry_out(bench: Any, stepped: Any) -> Carry:
+    """Runs a tiny version of an experiment; ``model`` makes the models of its engines, ``engine`` is their class."""
+
+    def run(experiment_id: str, smaller: dict[str, Any] | None = None, **parts: Any) -> Execution:
+        stores = parts.setdefault("stores", FakeStores())
+        clock = FakeClock(tick=0.001)
+        make = parts.pop("model", partial(WorkingModel, prefill_step_size=64, block_tokens=64))
+        engines = stepped(lambda lane: make(clock), stores, clock, **_given(parts, "engine"))
+        parameters = {**TINY[experiment_id], **(smaller or {})}
+        execution: Execution = bench(engine_factory=engines, **parts).runner.run(experiment_id, "quick", parameters)
+        return execution
+
+    return run
+
+
+def _given(parts: dict[str, Any], name: str) -> dict[str, Any]:
+    return {name: parts.pop(name)} if name in parts else {}
 
 
 def failed(execution: Execution) -> list[str]:
     return [result.criterion_id for result in execution.criteria if not result.passed]
 
 
-@pytest.mark.parametrize("experiment_id", ["EXP-005", "EXP-007"])
-def test_what_is_right_is_go(bench: Any, experiment_id: str) -> None:
-    execution = carried_out(bench, experiment_id)
+@pytest.mark.parametrize("experiment_id", ["EXP-005", "EXP-006", "EXP-007"])
+def test_what_is_right_is_go(carry_out: Carry, experiment_id: str) -> None:
+    execution = carry_out(experiment_id)
     assert not [run.error for run in execution.runs if run.error]
     assert execution.decision is Decision.GO, execution.rationale
 
@@ -69,8 +90,8 @@ class ConfusesBlocks(MemoryStore):
 @pytest.mark.parametrize(
     ("store", "criteria"), [(LosesTurns, ["C4"]), (DeletesNothing, ["C3", "C5"]), (ConfusesBlocks, ["C2", "C3"])]
 )
-def test_exp_007_is_no_go_for_a_store_that(bench: Any, store: type[MemoryStore], criteria: list[str]) -> None:
-    execution = carried_out(bench, "EXP-007", stores=FakeStores(store))
+def test_exp_007_is_no_go_for_a_store_that(carry_out: Carry, store: type[MemoryStore], criteria: list[str]) -> None:
+    execution = carry_out("EXP-007", stores=FakeStores(store))
     assert execution.decision is Decision.NO_GO
     assert set(criteria) <= set(failed(execution))
 
@@ -78,19 +99,19 @@ def test_exp_007_is_no_go_for_a_store_that(bench: Any, store: type[MemoryStore],
 SMALL = {"operations": 3, "block_bytes": 500, "outcomes": 2, "sigkills": 2, "sigkill_block_bytes": 50_000}
 
 
-def test_exp_007_looks_at_the_real_store_too(bench: Any, tmp_path: Path) -> None:
-    execution = carried_out(bench, "EXP-007", smaller=SMALL, stores=ExperimentStores(tmp_path))
+def test_exp_007_looks_at_the_real_store_too(carry_out: Carry, tmp_path: Path) -> None:
+    execution = carry_out("EXP-007", SMALL, stores=ExperimentStores(tmp_path))
     assert not [run.error for run in execution.runs if run.error]
     assert failed(execution) == ["C1"], execution.rationale
 
 
 @pytest.mark.parametrize("forgetful", [_Writing, _Folder])
 def test_exp_007_is_no_go_where_a_sync_is_missing(
-    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgetful: type
+    carry_out: Carry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgetful: type
 ) -> None:
     monkeypatch.setattr(forgetful, "sync", lambda self: None)
     smaller = {**SMALL, "sigkills": 0}
-    execution = carried_out(bench, "EXP-007", smaller=smaller, stores=ExperimentStores(tmp_path))
+    execution = carry_out("EXP-007", smaller, stores=ExperimentStores(tmp_path))
     assert {"C2", "C4"} & set(failed(execution))
 
 
@@ -102,23 +123,23 @@ class ForgetsBlocks(MemoryStore):
         return []
 
 
-def test_exp_005_kills_before_and_after_a_turn_is_durable(bench: Any) -> None:
+def test_exp_005_kills_before_and_after_a_turn_is_durable(carry_out: Carry) -> None:
     stores = FakeStores()
     processes = FakeProcesses(stores, writes_per_s=20_000)
-    execution = carried_out(bench, "EXP-005", stores=stores, engine_processes=processes)
+    execution = carry_out("EXP-005", stores=stores, engine_processes=processes)
     stands = [line for run in execution.runs for line in run.lines if run.label.startswith("SIGKILL")]
     assert any(line.endswith("stands at turn 1") for line in stands), stands
     assert any(line.endswith("stands at turn 2") for line in stands), [run.lines for run in execution.runs]
 
 
 @pytest.mark.parametrize(("store", "criteria"), [(LosesTurns, ["C3"]), (ForgetsBlocks, ["C4", "C6"])])
-def test_exp_005_is_no_go_for_a_store_that(bench: Any, store: type[MemoryStore], criteria: list[str]) -> None:
-    execution = carried_out(bench, "EXP-005", stores=FakeStores(store))
+def test_exp_005_is_no_go_for_a_store_that(carry_out: Carry, store: type[MemoryStore], criteria: list[str]) -> None:
+    execution = carry_out("EXP-005", stores=FakeStores(store))
     assert execution.decision is Decision.NO_GO
     assert set(criteria) <= set(failed(execution))
 
 
-def test_exp_005_is_no_go_when_a_restarted_engine_says_something_else(bench: Any) -> None:
+def test_exp_005_is_no_go_when_a_restarted_engine_says_something_else(carry_out: Carry) -> None:
     stores, clocks = FakeStores(), []
 
     def model(clock: Any) -> WorkingModel:
@@ -128,6 +149,37 @@ def test_exp_005_is_no_go_when_a_restarted_engine_says_something_else(bench: Any
             made._choose = lambda token_ids: fake_next_token(token_ids) % 256 + 1
         return made
 
-    execution = carried_out(bench, "EXP-005", stores=stores, engine_processes=FakeProcesses(stores, model))
+    execution = carry_out("EXP-005", stores=stores, engine_processes=FakeProcesses(stores, model))
     assert execution.decision is Decision.NO_GO
     assert "C1" in failed(execution)
+
+
+# -- EXP-006 -----------------------------------------------------------------------------------------
+
+
+def test_exp_006_is_no_go_when_every_agent_keeps_its_own_copy(carry_out: Carry, stepped: Any) -> None:
+    class Apart(stepped().engine):  # type: ignore[misc]
+        def agent(self, name: str, *, system: str | None = None, namespace: str = "default") -> Any:
+            return super().agent(name, system=system, namespace=name)
+
+    execution = carry_out("EXP-006", engine=Apart)
+    assert execution.decision is Decision.NO_GO
+    assert failed(execution) == ["C1", "C2", "C3"]
+
+
+def test_exp_006_is_no_go_when_simultaneous_requests_do_not_wait_for_each_other(
+    carry_out: Carry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Joining, "is_worth_waiting", lambda *_: False)
+    assert {"C1", "C4"} <= set(failed(carry_out("EXP-006")))
+
+
+def test_exp_006_is_no_go_when_sharing_changes_what_is_said(carry_out: Carry) -> None:
+    class Leaky(WorkingModel):
+        def decode(self, rows: Any) -> list[int]:
+            tokens = super().decode(rows)
+            return [token % 256 + 1 for token in tokens] if len(rows) == 10 else tokens
+
+    execution = carry_out("EXP-006", model=partial(Leaky, prefill_step_size=64, block_tokens=64))
+    assert execution.decision is Decision.NO_GO
+    assert "C5" in failed(execution)

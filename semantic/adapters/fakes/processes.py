@@ -22,8 +22,8 @@ from semantic.domain.value_objects import Completion
 class WorkingModel(FakeModel):
     """Takes a millisecond of a fake clock for each token that it prefills."""
 
-    def __init__(self, clock: FakeClock, prefill_step_size: int = 4096) -> None:
-        super().__init__(prefill_step_size=prefill_step_size, context_length=None)
+    def __init__(self, clock: FakeClock, *, prefill_step_size: int = 4096, block_tokens: int = 16) -> None:
+        super().__init__(prefill_step_size=prefill_step_size, block_tokens=block_tokens, context_length=None)
         self._clock = clock
 
     def prefill(self, cache: object, token_ids: Sequence[int]) -> None:
