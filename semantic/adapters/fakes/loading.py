@@ -60,7 +60,7 @@ class FakeModelFactory:
         if options.prefill_step_size is not None:
             loaded.model.with_prefill_step_size(options.prefill_step_size)
         fingerprint = loaded.fingerprint or self.fingerprint
-        loaded.model.profile = attrs.evolve(loaded.model.profile, fingerprint=fingerprint)
+        loaded.model.profile = attrs.evolve(loaded.model.profile, fingerprint=fingerprint, adapters=loaded.adapters)
         return FakePreparedModel(loaded.model)
 
 
