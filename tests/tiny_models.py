@@ -61,6 +61,8 @@ class Architecture:
     layout: str = "paged"
 
 
+ROWS = ("ragged", "contiguous")
+PADDED = ("padded", "contiguous")
 ONE_BY_ONE = ("one by one", "contiguous")
 
 ARCHITECTURES = {
@@ -68,7 +70,7 @@ ARCHITECTURES = {
     "llama3 rope": Architecture("llama", DENSE | {"rope_scaling": LLAMA3_ROPE}),
     "yarn rope": Architecture("llama", DENSE | {"rope_scaling": YARN_ROPE}),
     "sliding llama": Architecture(
-        "llama", DENSE | {"layer_types": ["full_attention", "sliding_attention"], "sliding_window": 16}, *ONE_BY_ONE
+        "llama", DENSE | {"layer_types": ["full_attention", "sliding_attention"], "sliding_window": 16}, *ROWS
     ),
     "qwen2": Architecture("qwen2", DENSE | {"rope_theta": 1e4}),
     "qwen3": Architecture("qwen3", DENSE | {"rope_theta": 1e4, "head_dim": 16}),
@@ -76,12 +78,12 @@ ARCHITECTURES = {
         "gemma2",
         without(DENSE, "max_position_embeddings", "tie_word_embeddings")
         | {"head_dim": 16, "query_pre_attn_scalar": 16.0},
-        *ONE_BY_ONE,
+        *PADDED,
     ),
     "gemma3": Architecture(
         "gemma3_text",
         without(DENSE, "tie_word_embeddings") | {"head_dim": 16, "sliding_window": 16, "sliding_window_pattern": 2},
-        *ONE_BY_ONE,
+        *ROWS,
     ),
     "gpt2": Architecture("gpt2", GPT | {"n_ctx": 256}),
     "gpt_bigcode": Architecture("gpt_bigcode", GPT | {"n_inner": 96}, *ONE_BY_ONE),
@@ -128,7 +130,7 @@ ARCHITECTURES = {
             "use_conv_bias": True,
             "time_step_rank": 4,
         },
-        *ONE_BY_ONE,
+        *ROWS,
     ),
     "lfm2": Architecture(
         "lfm2",
@@ -150,7 +152,7 @@ ARCHITECTURES = {
             "rope_theta": 1e4,
             "layer_types": ["conv", "full_attention"],
         },
-        *ONE_BY_ONE,
+        *ROWS,
     ),
 }
 

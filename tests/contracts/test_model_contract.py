@@ -96,7 +96,7 @@ def test_the_profile_has_what_the_engine_asks(model: LanguageModel) -> None:
     assert profile.prefill_step_size > 0
     assert profile.context_length is None or profile.context_length > 0
     assert profile.cache_spec.bytes_per_block > 0
-    assert profile.batching in ("ragged", "one by one")
+    assert profile.batching in ("ragged", "padded", "one by one")
     assert profile.cache_layout == model.memory.layout
 
 

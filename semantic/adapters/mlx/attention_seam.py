@@ -37,6 +37,31 @@ class LayerCache(ABC):
         """
 
 
+class HandedOut:
+    """Keys that a layer handed out in the forward that goes on, so that attention to them finds its way back to it.
+
+    Layers that share another one's keys pass them on with their own cache, or with none.
+    """
+
+    def __init__(self) -> None:
+        self._owners: dict[int, tuple[mx.array, LayerCache]] = {}
+
+    def add(self, keys: mx.array, owner: LayerCache) -> None:
+        """Remember whose keys these are until :meth:`discard`."""
+        self._owners[id(keys)] = keys, owner
+
+    def owner(self, keys: Any) -> LayerCache | None:
+        """The layer that handed out these very keys."""
+        return self._owners[id(keys)][1] if id(keys) in self._owners else None
+
+    def discard(self, keys: mx.array) -> None:
+        """Forget them; unknown ones are ignored."""
+        self._owners.pop(id(keys), None)
+
+
+handed_out = HandedOut()
+
+
 class AttentionSeam(ModuleBinding):
     """One engine's hold on the dispatchers in a model's modules."""
 
@@ -46,7 +71,7 @@ class AttentionSeam(ModuleBinding):
 
 def _dispatcher(original: Attention) -> Attention:
     def scaled_dot_product_attention(queries: mx.array, keys: Any, values: Any, *args: Any, **kwargs: Any) -> mx.array:
-        cache = args[0] if args else kwargs.get("cache")
+        cache = handed_out.owner(keys) or (args[0] if args else kwargs.get("cache"))
         if not isinstance(cache, LayerCache):
             return original(queries, keys, values, *args, **kwargs)
         how = dict(zip(("scale", "mask", "sinks"), args[1:], strict=False)) | kwargs

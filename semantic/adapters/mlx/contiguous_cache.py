@@ -4,16 +4,17 @@ A block that is sealed is a copy in host memory (:mod:`semantic.adapters.mlx.sea
 live cache would make its next write copy the whole.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
 from mlx_lm.models.cache import KVCache
 
-from semantic.adapters.mlx.attention_seam import Attention, AttentionNotServedError, LayerCache
 from semantic.adapters.mlx.cache_probe import flatten_caches
+from semantic.adapters.mlx.joined_rows import JoinAttention, JoinedRows, state_shapes
 from semantic.adapters.mlx.sealed_block import SealedBlock, dtype_name
+from semantic.adapters.mlx.stacked_layer import StackedLayer
 from semantic.application.ports.block_store import Place, Tensor, TensorHeader
 from semantic.domain.identifiers import BlockId
 from semantic.domain.value_objects import LayerKind, ModelCacheSpec
@@ -46,13 +47,22 @@ class ContiguousSequenceCache:
 
 
 class ContiguousMemory:
-    """The open caches of an engine. ``make_layers`` makes one sequence's layer caches."""
+    """The open caches of an engine. ``make_layers`` makes one sequence's layer caches.
+
+    ``join_attention``: how the attention caches of several sequences are joined for one decode step.
+    """
 
     layout = "contiguous"
     seals_in_place = False
 
-    def __init__(self, make_layers: Callable[[], list[Any]], spec: ModelCacheSpec) -> None:
-        self._make_layers, self._spec = make_layers, spec
+    def __init__(
+        self,
+        make_layers: Callable[[], list[Any]],
+        spec: ModelCacheSpec,
+        join_attention: JoinAttention = StackedLayer,
+    ) -> None:
+        self._make_layers, self._spec, self._join_attention = make_layers, spec, join_attention
+        self._joined: JoinedRows | None = None
         self._open: set[ContiguousSequenceCache] = set()
         self._sealed: dict[BlockId, SealedBlock] = {}
 
@@ -122,17 +132,35 @@ class ContiguousMemory:
         for cache in list(self._open):
             self.close(cache)
         self._sealed.clear()
+        self._drop_joined()
+
+    def together(self, rows: Sequence[ContiguousSequenceCache]) -> list[list[int]]:
+        """Which of the rows, by number, can share a forward: those whose states are there and of one shape."""
+        groups: dict[Hashable, list[int]] = {}
+        for number, row in enumerate(rows):
+            groups.setdefault(state_shapes(row.leaves), []).append(number)
+        return list(groups.values())
 
     def layer_caches(self, rows: Sequence[ContiguousSequenceCache], tokens: int) -> list[Any]:
-        """One forward's view: a single row is mlx_lm's own caches, several are stacked layer by layer."""
+        """One forward's view: a single row is mlx_lm's own caches, several are joined layer by layer."""
+        self._drop_joined()
         if len(rows) == 1:
             return rows[0].layers
-        return [StackedLayer([row.layers[i] for row in rows]) for i in range(len(rows[0].layers))]
+        self._joined = JoinedRows([row.layers for row in rows], self._join_attention)
+        return self._joined.layers
 
     def commit(self, rows: Sequence[ContiguousSequenceCache], tokens: int) -> None:
-        """Record the tokens that a forward appended."""
+        """Record the tokens that a forward appended, and give each row its own of what it left behind."""
+        if self._joined is not None:
+            self._joined.part()
+            self._joined = None
         for row in rows:
             row.num_tokens += tokens
+
+    def _drop_joined(self) -> None:
+        if self._joined is not None:  # of a forward that failed
+            self._joined.drop()
+            self._joined = None
 
     def _rows(self, blocks: Sequence[SealedBlock], name: str, num_tokens: int) -> mx.array:
         size = self._spec.block_tokens
@@ -147,39 +175,3 @@ class ContiguousMemory:
             if layer.kind is LayerKind.FULL
             for name, dim in (("keys", layer.key_head_dim), ("values", layer.value_head_dim))
         ]
-
-
-class StackedLayer(LayerCache):
-    """One layer of a decode step of several sequences, each attending to its own mlx_lm cache."""
-
-    def __init__(self, caches: Sequence[Any]) -> None:
-        self._caches = caches
-        self.offset = mx.array([cache.offset for cache in caches])
-        self._new: tuple[mx.array, mx.array] | None = None
-        self._fetched: list[tuple[Any, Any]] = []
-
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        """Append each row to its own cache; what was fetched waits for :meth:`attend`."""
-        self._new = keys, values
-        self._fetched = [
-            cache.update_and_fetch(keys[i : i + 1], values[i : i + 1]) for i, cache in enumerate(self._caches)
-        ]
-        return keys, values
-
-    def make_mask(self, n: int, return_array: bool = False, window_size: int | None = None) -> None:
-        """A single new token per row sees all that its cache returns."""
-        if n != 1 or return_array or window_size is not None:
-            raise AttentionNotServedError("stacked caches decode one token per row, without windows")
-
-    def attend(self, queries: mx.array, keys: mx.array, values: mx.array, original: Attention, **how: Any) -> mx.array:
-        """Call the model's own attention once for each row."""
-        if self._new is None or keys is not self._new[0] or values is not self._new[1]:
-            raise AttentionNotServedError("the model changes keys or values between cache and attention")
-        if how.get("mask") is not None:
-            raise AttentionNotServedError("stacked caches decode one token per row, without a mask")
-        self._new = None
-        outputs = [
-            original(queries[i : i + 1], *fetched, cache=cache, **how)
-            for i, (cache, fetched) in enumerate(zip(self._caches, self._fetched, strict=True))
-        ]
-        return mx.concatenate(outputs, axis=0)

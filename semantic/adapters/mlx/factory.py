@@ -10,7 +10,7 @@ from mlx.utils import tree_flatten
 
 from semantic.adapters.mlx.cache_probe import derive_cache_spec
 from semantic.adapters.mlx.fingerprint import identified
-from semantic.adapters.mlx.lanes import choose_lane, make_memory
+from semantic.adapters.mlx.lanes import Lane, choose_lane, make_memory
 from semantic.adapters.mlx.materialise import materialise
 from semantic.adapters.mlx.model import MLXLanguageModel
 from semantic.adapters.mlx.runtime import Runtime
@@ -49,27 +49,33 @@ class MLXModelFactory:
         materialise(loaded.model)
         loaded = identified(loaded)
         spec = derive_cache_spec(loaded.model)
+        context_length = _context_length(loaded.model)
         lane = choose_lane(
-            loaded.model, spec, layout=options.cache_layout, exactness=options.exactness, device=runtime.device
+            loaded.model,
+            spec,
+            layout=options.cache_layout,
+            exactness=options.exactness,
+            device=runtime.device,
+            context_length=context_length,
         )
         self._telemetry.event("model.lane", model=loaded.name, **attrs.asdict(lane))
         profile = ModelProfile(
             name=loaded.name,
             vocab_size=_vocab_size(loaded.model),
-            context_length=_context_length(loaded.model),
+            context_length=context_length,
             cache_spec=spec,
             compute_dtype=spec.precision.dtype,
             device=runtime.device,
             batching=lane.batching,
             cache_layout=lane.layout,
-            prefill_step_size=options.prefill_step_size or _step_size(options.exactness, runtime.device),
+            prefill_step_size=options.prefill_step_size or _step_size(lane, runtime.device),
             reuse=lane.reuse,
             numerics=_numerics(runtime, lane.layout),
             weight_bytes=sum(array.nbytes for _, array in tree_flatten(loaded.model.parameters())),
             fingerprint=loaded.fingerprint,
             adapters=loaded.adapters,
         )
-        return PreparedMLXModel(loaded.model, profile, self._threads)
+        return PreparedMLXModel(loaded.model, profile, lane, self._threads)
 
 
 @attrs.frozen
@@ -78,13 +84,14 @@ class PreparedMLXModel:
 
     _model: nn.Module
     profile: ModelProfile
+    _lane: Lane
     _threads: int
 
     def build(self, num_blocks: int) -> MLXLanguageModel:
         """Make the pool's physical memory and bind the seam. Nothing stays behind if the memory is refused."""
         team = Team(self._threads)
         try:
-            memory = make_memory(self._model, self.profile.cache_spec, self.profile.cache_layout, num_blocks, team)
+            memory = make_memory(self._model, self.profile.cache_spec, self._lane, num_blocks, team)
             return MLXLanguageModel(self._model, self.profile, memory, team)
         except BaseException:
             team.close()
@@ -101,8 +108,8 @@ def _minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
-def _step_size(exactness: str, device: str) -> int:
-    if exactness == "bit" or device != "cpu":
+def _step_size(lane: Lane, device: str) -> int:
+    if lane.reference_chunks or device != "cpu":
         return REFERENCE_PREFILL_STEP_SIZE
     return _CPU_PREFILL_STEP_SIZE
 

@@ -1,138 +1,126 @@
 """Which way a model runs: paged or contiguous caches, rows together or one by one. Decided by trying.
 
-A lane serves a model only if a short batch of two lengths gives the logits that the model's own caches give.
+A lane serves a model only if it gives, for rows of several lengths, the logits that the model's own caches give
+(:mod:`semantic.adapters.mlx.trials`). Nothing is decided by a model's name.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
 
-import mlx.core as mx
 import mlx.nn as nn
-import numpy as np
-from attrs import frozen
+from attrs import evolve, frozen
 from mlx_lm.models.cache import make_prompt_cache
 
-from semantic.adapters.mlx.attention_seam import AttentionSeam
 from semantic.adapters.mlx.cache_probe import holds_plain_attention
 from semantic.adapters.mlx.contiguous_cache import ContiguousMemory
+from semantic.adapters.mlx.joined_rows import JoinAttention
+from semantic.adapters.mlx.padded_layer import PaddedLayer
 from semantic.adapters.mlx.paged_attention import PagedAttention
 from semantic.adapters.mlx.paged_cache import PagedMemory
+from semantic.adapters.mlx.rope_probe import depends_on_chunks
+from semantic.adapters.mlx.stacked_layer import StackedLayer
 from semantic.adapters.mlx.team import Team
-from semantic.domain.identifiers import BlockId
+from semantic.adapters.mlx.trials import Trials
 from semantic.domain.value_objects import ModelCacheSpec, Reuse
 
 Memory = PagedMemory | ContiguousMemory
-Logits = np.ndarray[Any, Any]
 
-RAGGED, ONE_BY_ONE = "ragged", "one by one"
-
-_PROBES = ((1, 2, 3), (4, 5, 6, 7, 8, 9))
-"""Two prompts of different lengths; each one's last token is the decode row."""
-
-_TOLERANCE = {"float32": 1e-3}
-_HALF_TOLERANCE = 5e-2
-"""Largest allowed difference of logits, as a share of their spread. A wrong lane is off by about the whole spread."""
+RAGGED, PADDED, ONE_BY_ONE = "ragged", "padded", "one by one"
 
 
 @frozen
 class Lane:
-    """A way to run a model, and where its cached contexts may be taken up. ``reason`` says why, for people."""
+    """A way to run a model, and where its cached contexts may be taken up. ``reason`` says why, for people.
+
+    ``reference_chunks``: whether what the model says depends on the prefill chunk, so that it must be mlx_lm's.
+    ``mask_axes``: of the masks that padded rows need; 5 where a model groups the query heads of a key head.
+    """
 
     layout: str
     batching: str
-    reason: str
+    reason: str = ""
     reuse: Reuse = Reuse.ANYWHERE
+    reference_chunks: bool = False
+    mask_axes: int = 4
 
 
-def choose_lane(model: nn.Module, spec: ModelCacheSpec, *, layout: str, exactness: str, device: str) -> Lane:
+_PAGED = Lane("paged", RAGGED)
+_CONTIGUOUS = (
+    Lane("contiguous", RAGGED),
+    Lane("contiguous", PADDED),
+    Lane("contiguous", PADDED, mask_axes=5),
+)
+"""Lanes whose rows share a forward, the fastest first."""
+
+
+def choose_lane(
+    model: nn.Module,
+    spec: ModelCacheSpec,
+    *,
+    layout: str,
+    exactness: str,
+    device: str,
+    context_length: int | None = None,
+) -> Lane:
     """The fastest lane that was seen to agree with the model's own caches.
 
     ``layout``: ``"auto"``, ``"paged"`` or ``"contiguous"``. ``exactness="bit"`` keeps mlx_lm's operations and shapes.
     """
+    plain = holds_plain_attention(model)
     if exactness == "bit":
-        reason = "bit exactness keeps mlx_lm's own operations and shapes"
-        return Lane("contiguous", ONE_BY_ONE, reason, Reuse.AT_CHUNKS if holds_plain_attention(model) else Reuse.NEVER)
-    if not holds_plain_attention(model):
-        refusal = _try_state(model, spec)
-        reuse = Reuse.AT_STATES if refusal is None else Reuse.NEVER
-        return Lane("contiguous", ONE_BY_ONE, refusal or "some layers keep more than plain keys and values", reuse)
-    layouts = ("paged", "contiguous") if layout == "paged" or (layout, device) == ("auto", "cpu") else ("contiguous",)
-    refusals: list[str] = []
-    for candidate in layouts:
-        refusal = _try_lane(model, spec, candidate)
-        if refusal is None:
-            return Lane(candidate, RAGGED, "; ".join([*refusals, f"{candidate} rows agree with the model's own"]))
-        refusals.append(f"{candidate} rows don't: {refusal}")
-    return Lane("contiguous", ONE_BY_ONE, "; ".join(refusals), Reuse.AT_CHUNKS)
+        return _as_mlx_lm_does("bit exactness keeps mlx_lm's own operations and shapes", plain)
+    if depends_on_chunks(model, context_length):
+        return _as_mlx_lm_does("its positions depend on how a prompt is cut into chunks (dynamic NTK)", plain)
+    paged_first = plain and (layout == "paged" or (layout, device) == ("auto", "cpu"))
+    trials = Trials(model, spec, plain=plain, context_length=context_length)
+    return _first_that_agrees(trials, model, spec, [_PAGED, *_CONTIGUOUS] if paged_first else list(_CONTIGUOUS), plain)
 
 
-def make_memory(model: nn.Module, spec: ModelCacheSpec, layout: str, num_blocks: int, team: Team) -> Memory:
+def make_memory(model: nn.Module, spec: ModelCacheSpec, lane: Lane, num_blocks: int, team: Team) -> Memory:
     """The physical memory of a pool of ``num_blocks``."""
-    if layout == "paged":
+    if lane.layout == "paged":
         return PagedMemory(spec, num_blocks, PagedAttention(team))
-    return ContiguousMemory(lambda: make_prompt_cache(model), spec)
+    join: JoinAttention = partial(PaddedLayer, mask_axes=lane.mask_axes) if lane.batching == PADDED else StackedLayer
+    return ContiguousMemory(lambda: make_prompt_cache(model), spec, join)
 
 
-def _try_lane(model: nn.Module, spec: ModelCacheSpec, layout: str) -> str | None:
-    """Why the lane can't serve the model, or None."""
-    if layout == "paged" and spec.precision.dtype != "float32":
+def _as_mlx_lm_does(reason: str, plain: bool) -> Lane:
+    """One row at a time, in mlx_lm's chunks; only what whole chunks computed is taken up again."""
+    reuse = Reuse.AT_CHUNKS if plain else Reuse.NEVER
+    return Lane("contiguous", ONE_BY_ONE, reason, reuse, reference_chunks=True)
+
+
+def _first_that_agrees(
+    trials: Trials, model: nn.Module, spec: ModelCacheSpec, lanes: Sequence[Lane], plain: bool
+) -> Lane:
+    reasons = [] if plain else ["some layers keep more than plain keys and values"]
+    found = Lane("contiguous", ONE_BY_ONE)
+    for lane in lanes:
+        refusal = _try(trials, model, spec, lane)
+        if refusal is None:
+            reasons.append(f"{_rows(lane)} agree with the model's own")
+            found = lane
+            break
+        reasons.append(f"{_rows(lane)} don't: {refusal}")
+    if found.batching != RAGGED and (refusal := trials.try_chunks()) is not None:
+        return _as_mlx_lm_does(refusal, plain)
+    reuse = Reuse.ANYWHERE if plain else Reuse.AT_STATES
+    if found.batching != RAGGED or not plain:  # whose rows are attended to as they lie can be cut anywhere
+        refusal = trials.try_resumed(make_memory(model, spec, Lane("contiguous", ONE_BY_ONE), Trials.ROWS, Team(1)))
+        if refusal is not None:
+            reasons.append(refusal)
+            reuse = Reuse.AT_CHUNKS if plain else Reuse.NEVER
+    return evolve(found, reason="; ".join(reasons), reuse=reuse)
+
+
+def _try(trials: Trials, model: nn.Module, spec: ModelCacheSpec, lane: Lane) -> str | None:
+    if lane.layout == "paged" and spec.precision.dtype != "float32":
         return f"pages hold float32 and the model computes {spec.precision.dtype}"
-    expected = np.concatenate([_own_logits(model, probe) for probe in _PROBES])
-    seam, memory = AttentionSeam(model), make_memory(model, spec, layout, len(_PROBES), Team(1))
-    try:
-        actual = _lane_logits(model, memory)
-    except Exception as error:  # noqa: BLE001 - whatever the model does with a cache it can't use, the lane is out
-        return f"{type(error).__name__}: {error}"
-    finally:
-        memory.clear()
-        seam.release()
-    return _difference(expected, actual, spec)
+    memory = make_memory(model, spec, lane, Trials.ROWS, Team(1))
+    return trials.try_batch(memory, padded=lane.batching == PADDED)
 
 
-def _difference(expected: Logits, actual: Logits, spec: ModelCacheSpec) -> str | None:
-    spread = float(expected.max() - expected.min())
-    off = float(np.abs(actual - expected).max())
-    bound = _TOLERANCE.get(spec.precision.dtype, _HALF_TOLERANCE) * spread
-    return None if off <= bound else f"logits differ by {off:.3g}, allowed are {bound:.3g}"
-
-
-def _feed(model: nn.Module, memory: Any, row: Any, token_ids: Sequence[int]) -> None:
-    mx.eval(model(mx.array([token_ids]), cache=memory.layer_caches([row], len(token_ids))))
-    memory.commit([row], len(token_ids))
-
-
-def _try_state(model: nn.Module, spec: ModelCacheSpec) -> str | None:
-    """Why the model can't be taken up where the state of its caches was kept, or None."""
-    probe, block = _PROBES[1], BlockId(0)
-    expected = _own_logits(model, probe)
-    memory = ContiguousMemory(lambda: make_prompt_cache(model), spec)
-    try:
-        first, second = memory.open(), memory.open()
-        _feed(model, memory, first, probe[:-1])
-        memory.seal(first, block, 0, len(probe) - 1)
-        memory.resume(second, [block], len(probe) - 1)
-        actual = _as_float32(model(mx.array([probe[-1:]]), cache=memory.layer_caches([second], 1)))
-    except Exception as error:  # noqa: BLE001 - whatever the model does, it can't be taken up
-        return f"its caches' state can't be kept: {type(error).__name__}: {error}"
-    finally:
-        memory.clear()
-    return _difference(expected, actual, spec)
-
-
-def _own_logits(model: nn.Module, probe: Sequence[int]) -> Logits:
-    caches = make_prompt_cache(model)
-    mx.eval(model(mx.array([probe[:-1]]), cache=caches))
-    return _as_float32(model(mx.array([probe[-1:]]), cache=caches))
-
-
-def _lane_logits(model: nn.Module, memory: Memory) -> Logits:
-    rows = [memory.open() for _ in _PROBES]
-    for i, (row, probe) in enumerate(zip(rows, _PROBES, strict=True)):
-        memory.attach(row, [BlockId(i)])  # type: ignore[arg-type]
-        _feed(model, memory, row, probe[:-1])
-    caches = memory.layer_caches(rows, 1)  # type: ignore[arg-type]
-    return _as_float32(model(mx.array([probe[-1:] for probe in _PROBES]), cache=caches))
-
-
-def _as_float32(logits: mx.array) -> Logits:
-    return np.array(logits[:, -1].astype(mx.float32))
+def _rows(lane: Lane) -> str:
+    if lane.batching == PADDED:
+        return "padded rows" if lane.mask_axes == 4 else "padded rows of grouped heads"
+    return f"{lane.layout} rows"

@@ -42,9 +42,11 @@ class MLXLanguageModel:
         mx.clear_cache()
 
     def decode(self, rows: Sequence[DecodeRow]) -> list[int]:
-        """One forward over all rows, or one for each where the lane says so."""
-        batches = [[row] for row in rows] if self._one_by_one else [list(rows)]
-        return [token for batch in batches for token in self._decode_batch(batch)]
+        """One forward over all rows that can share it, or one for each where the lane says so."""
+        chosen: dict[int, int] = {}
+        for numbers in self._batches(rows):
+            chosen.update(zip(numbers, self._decode_batch([rows[number] for number in numbers]), strict=True))
+        return [chosen[number] for number in range(len(rows))]
 
     def release(self) -> None:
         """Give the model's modules back as they were, free all caches, and end this thread's use of MLX."""
@@ -55,6 +57,14 @@ class MLXLanguageModel:
         mx.clear_cache()
         if threading.current_thread() is not threading.main_thread():
             mx.clear_streams()  # a thread that ends with streams open aborts the process
+
+    def _batches(self, rows: Sequence[DecodeRow]) -> list[list[int]]:
+        if self._one_by_one:
+            return [[number] for number in range(len(rows))]
+        if self.memory.layout == "paged":
+            return [list(range(len(rows)))]
+        groups: list[list[int]] = self.memory.together([row.cache for row in rows])
+        return groups
 
     def _decode_batch(self, rows: Sequence[DecodeRow]) -> list[int]:
         logits = self._forward([[row.token_id] for row in rows], [row.cache for row in rows])

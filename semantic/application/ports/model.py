@@ -15,7 +15,8 @@ class ModelProfile:
     """What the engine must know of a loaded model.
 
     ``context_length``: tokens, or None where the model sets no limit. ``batching``: ``"ragged"`` when rows of
-    different lengths share one forward, ``"one by one"`` otherwise. ``cache_layout``: ``"paged"`` or ``"contiguous"``.
+    different lengths share one forward and attend apart, ``"padded"`` when they share the attention as well,
+    ``"one by one"`` otherwise. ``cache_layout``: ``"paged"`` or ``"contiguous"``.
     ``reuse``: where a cached context may be taken up again. ``numerics``: operations and versions that the bits of
     keys and values depend on. ``fingerprint``: of weights, configuration and tokenizer.
     ``adapters``: those of the LoRA adapters on top of them, in order.

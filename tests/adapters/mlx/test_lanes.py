@@ -6,19 +6,23 @@ from typing import Any
 import mlx.core as mx
 import pytest
 from mlx_lm.models import gemma2, llama, mamba
+from tiny_zoo import build_zoo_model
 
 from semantic.adapters.mlx.cache_probe import derive_cache_spec
 from semantic.adapters.mlx.lanes import Lane, choose_lane
 from semantic.domain.errors import UnsupportedArchitectureError
-from semantic.domain.value_objects import LayerKind
+from semantic.domain.value_objects import LayerKind, Reuse
 
 pytestmark = pytest.mark.mlx
 
 TinyLlama = Callable[..., Any]
 
 
-def lane(model: Any, layout: str = "auto", exactness: str = "token", device: str = "cpu") -> Lane:
-    return choose_lane(model, derive_cache_spec(model), layout=layout, exactness=exactness, device=device)
+def lane(
+    model: Any, layout: str = "auto", exactness: str = "token", device: str = "cpu", context_length: int | None = None
+) -> Lane:
+    spec = derive_cache_spec(model)
+    return choose_lane(model, spec, layout=layout, exactness=exactness, device=device, context_length=context_length)
 
 
 def ways(lane: Lane) -> tuple[str, str]:
@@ -46,14 +50,17 @@ def test_half_precision_does_not_go_into_pages(tiny_llama: TinyLlama) -> None:
     assert "pages hold float32 and the model computes bfloat16" in found.reason
 
 
-def test_a_window_over_some_layers_runs_one_by_one(tiny_llama: TinyLlama) -> None:
+def test_rows_with_a_window_over_some_layers_share_a_forward_and_attend_apart(tiny_llama: TinyLlama) -> None:
     model = tiny_llama(layer_types=["full_attention", "sliding_attention"], sliding_window=16)
     found = lane(model)
-    assert ways(found) == ("contiguous", "one by one")
-    assert found.reason == "some layers keep more than plain keys and values"
+    assert ways(found) == ("contiguous", "ragged")
+    assert found.reuse is Reuse.AT_STATES
+    assert found.reason == (
+        "some layers keep more than plain keys and values; contiguous rows agree with the model's own"
+    )
 
 
-def test_a_model_that_multiplies_the_fetched_keys_itself_runs_one_by_one_and_says_why() -> None:
+def test_a_model_that_multiplies_the_fetched_keys_itself_gets_its_rows_padded_and_says_why() -> None:
     model = gemma2.Model(
         gemma2.ModelArgs(
             model_type="gemma2",
@@ -68,9 +75,53 @@ def test_a_model_that_multiplies_the_fetched_keys_itself_runs_one_by_one_and_say
         )
     )
     found = lane(model)
-    assert ways(found) == ("contiguous", "one by one")
+    assert ways(found) == ("contiguous", "padded")
+    assert found.mask_axes == 5
+    assert found.reuse is Reuse.ANYWHERE
     assert found.reason.startswith("paged rows don't: ")
     assert "; contiguous rows don't: " in found.reason
+    assert found.reason.endswith("; padded rows of grouped heads agree with the model's own")
+
+
+def test_a_model_that_reads_the_offset_as_one_number_runs_one_by_one_and_is_reused_anywhere() -> None:
+    found = lane(build_zoo_model("gpt_bigcode"), context_length=1024)
+    assert ways(found) == ("contiguous", "one by one")
+    assert found.reuse is Reuse.ANYWHERE
+
+
+def test_positions_that_depend_on_the_chunk_keep_mlx_lms_chunks_and_only_whole_ones_are_reused() -> None:
+    found = lane(build_zoo_model("internlm2 with dynamic NTK"))
+    assert ways(found) == ("contiguous", "one by one")
+    assert (found.reuse, found.reference_chunks) == (Reuse.AT_CHUNKS, True)
+    assert "how a prompt is cut into chunks" in found.reason
+
+
+def test_keys_that_only_choose_what_is_attended_to_are_not_padded() -> None:
+    found = lane(build_zoo_model("longcat_flash"))
+    assert ways(found) == ("contiguous", "one by one")
+    assert "a layer keeps keys of its own to choose what it attends to" in found.reason
+
+
+@pytest.mark.parametrize("name", ["mamba", "lfm2", "recurrent_gemma with windows", "gemma3n", "gpt_oss with sinks"])
+def test_rows_with_states_windows_shared_layers_or_sinks_share_a_forward(name: str) -> None:
+    found = lane(build_zoo_model(name))
+    assert ways(found) == ("contiguous", "ragged")
+    assert found.reuse is Reuse.AT_STATES
+
+
+def test_a_model_that_looks_at_what_it_fetched_without_attending_is_refused_the_stacked_rows(
+    tiny_llama: TinyLlama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_llama()
+
+    def blind(self: Any, x: mx.array, mask: Any = None, cache: Any = None) -> mx.array:
+        cache.update_and_fetch(*(mx.zeros((x.shape[0], 2, x.shape[1], 16)) for _ in range(2)))
+        return x
+
+    monkeypatch.setattr(llama.Attention, "__call__", blind)
+    assert "contiguous rows don't: AttentionNotServedError: the model uses what a cache returns" in (
+        lane(model, layout="contiguous").reason
+    )
 
 
 def test_trying_a_lane_leaves_nothing_bound(tiny_llama: TinyLlama) -> None:
