@@ -1,5 +1,6 @@
 """What the metadata of a GGUF file says of its model."""
 
+import math
 from typing import Any
 
 from semantic.adapters.model_sources.gguf_file import GgufFile
@@ -27,12 +28,16 @@ class Facts:
 
     def number(self, key: str, default: int | None = None) -> int:
         """A whole number that holds for every layer."""
+        return int(self.real(key, default))
+
+    def real(self, key: str, default: float | None = None) -> float:
+        """Any number that holds for every layer."""
         value = self.get(key, default)
         if isinstance(value, list):
             raise self.unsupported(f"{self._prefix}.{key} differs from layer to layer")
-        if not isinstance(value, int | float):
+        if not isinstance(value, int | float) or not math.isfinite(value):
             raise self._damaged(f"{self._prefix}.{key} is {value!r}, no number")
-        return int(value)
+        return float(value)
 
     def positive(self, key: str) -> int:
         """A number of things there must be at least one of."""
@@ -78,10 +83,10 @@ class Facts:
             "num_attention_heads": heads,
             "num_key_value_heads": self.number("attention.head_count_kv", heads),
             "head_dim": head_dim,
-            "rms_norm_eps": float(self.get("attention.layer_norm_rms_epsilon")),
+            "rms_norm_eps": self.real("attention.layer_norm_rms_epsilon"),
             "vocab_size": self.rows("token_embd.weight"),
             "max_position_embeddings": self.number("context_length"),
-            "rope_theta": float(self.get("rope.freq_base", 10_000.0)),
+            "rope_theta": self.real("rope.freq_base", 10_000.0),
             "rope_scaling": self._rope_scaling(),
         }
 
@@ -92,9 +97,9 @@ class Facts:
         if kind not in _SCALINGS:
             raise self.unsupported(f"its RoPE scaling is {kind!r}; served are none, {', '.join(_SCALINGS)}")
         self.expect("rope.scaling.attn_factor", 1.0)
-        scaling: dict[str, float | str] = {"type": kind, "factor": float(self.get("rope.scaling.factor"))}
+        scaling: dict[str, float | str] = {"type": kind, "factor": self.real("rope.scaling.factor")}
         if kind == "yarn":
             scaling["original_max_position_embeddings"] = self.number("rope.scaling.original_context_length")
             for beta, usual in (("beta_fast", 32.0), ("beta_slow", 1.0)):
-                scaling[beta] = float(self.get(f"rope.scaling.yarn_{beta}", usual))
+                scaling[beta] = self.real(f"rope.scaling.yarn_{beta}", usual)
         return scaling

@@ -19,7 +19,7 @@ def _config(facts: Facts) -> gemma3_text.ModelArgs:
     return gemma3_text.ModelArgs(
         model_type="gemma3_text",
         **arguments,
-        rope_local_base_freq=float(facts.get("rope.freq_base_swa", 10_000.0)),
+        rope_local_base_freq=facts.real("rope.freq_base_swa", 10_000.0),
         query_pre_attn_scalar=_query_scalar(facts, arguments),
         sliding_window=window,
         sliding_window_pattern=_pattern(facts, arguments["num_hidden_layers"]) if window else 1,
@@ -28,7 +28,7 @@ def _config(facts: Facts) -> gemma3_text.ModelArgs:
 
 def _query_scalar(facts: Facts, arguments: dict[str, float]) -> float:
     """Queries are divided by its root. Only the 27B model's is not the head's width; its files don't say so."""
-    if scale := float(facts.get("attention.scale", 0.0)):
+    if scale := facts.real("attention.scale", 0.0):
         return scale**-2
     if arguments["num_hidden_layers"] == _LAYERS_OF_27B:
         return arguments["hidden_size"] / arguments["num_attention_heads"]
@@ -37,11 +37,11 @@ def _query_scalar(facts: Facts, arguments: dict[str, float]) -> float:
 
 def _pattern(facts: Facts, layers: int) -> int:
     """A period, or for each layer whether it sees a window only. mlx_lm takes periods."""
-    said = facts.get("attention.sliding_window_pattern", _USUAL_PATTERN)
-    if not isinstance(said, list):
-        return int(said)
-    period = said.index(False) + 1 if False in said else 0
-    if not period or said != [(layer + 1) % period != 0 for layer in range(layers)]:
+    key = "attention.sliding_window_pattern"
+    said = facts.get(key, _USUAL_PATTERN)
+    is_listed = isinstance(said, list)
+    period = [*said, False].index(False) + 1 if is_listed else facts.number(key, _USUAL_PATTERN)
+    if not 0 < period <= layers or (is_listed and said != [(layer + 1) % period != 0 for layer in range(layers)]):
         raise facts.unsupported("its layers with a window follow no period, and mlx_lm's gemma3 model needs one")
     return period
 

@@ -260,7 +260,7 @@ def test_the_27b_gemma_divides_its_queries_by_what_its_heads_are_not_wide() -> N
     from semantic.adapters.model_sources.gguf_gemma import _query_scalar
 
     class Silent:
-        def get(self, key: str, default: Any) -> Any:
+        def real(self, key: str, default: float) -> float:
             return default
 
     sizes = {"hidden_size": 5376, "num_attention_heads": 32, "head_dim": 128}
@@ -275,6 +275,8 @@ def test_the_27b_gemma_divides_its_queries_by_what_its_heads_are_not_wide() -> N
         ("gemma3", {"final_logit_softcapping": 30.0}, "final_logit_softcapping is 30.0"),
         ("gemma3", {"attention.sliding_window_pattern": [True, False, False, True]}, "no period"),
         ("gemma3", {"attention.sliding_window_pattern": [True] * 4}, "no period"),
+        ("gemma3", {"attention.sliding_window_pattern": 0}, "no period"),
+        ("gemma3", {"attention.sliding_window_pattern": 5}, "no period"),  # of four layers
         ("qwen2", {"attention.key_length": 32, "attention.value_length": 32}, "key_length is 32"),
         ("qwen3", {**YARN_FACTS, "rope.scaling.attn_factor": 1.5}, "attn_factor is 1.5"),
         ("qwen3", {"expert_count": 8}, "expert_count is 8"),
@@ -295,6 +297,8 @@ def test_what_mlx_lm_cannot_express_is_named(write: Write, case: str, changed: d
         ({"block_count": 4_000_000_000}, r"no tensor blk\.3999999999\.attn_norm\.weight"),
         ({"block_count": 3}, "do not fit its metadata"),
         ({"context_length": "long"}, "'long', no number"),
+        ({"rope.freq_base": "high"}, "'high', no number"),
+        ({"rope.freq_base": float("nan")}, "nan, no number"),
         ({"feed_forward_length": 128}, "do not fit its metadata"),
     ],
 )
