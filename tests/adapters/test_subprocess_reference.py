@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from semantic.adapters.json_worker import serve
 from semantic.adapters.mlx.reference import SubprocessReference
-from semantic.adapters.mlx.reference_worker import Reference, serve
+from semantic.adapters.mlx.reference_worker import Reference
 from semantic.domain.errors import ReferenceRunError
 
 WORKER = """
 import json, os, sys
-print(json.dumps({"ready": True, "eos_token_ids": [0]}), flush=True)
+print(json.dumps({"output": {"eos_token_ids": [0]}}), flush=True)
 for line in sys.stdin:
     print("about to fail", file=sys.stderr, flush=True)
     os._exit(3)
@@ -45,10 +46,6 @@ class Shouting(Reference):
     def __init__(self) -> None:
         pass
 
-    @property
-    def eos_token_ids(self) -> list[int]:
-        return [2]
-
     def generate(self, prompt: Any, **how: Any) -> dict[str, Any]:  # type: ignore[override]
         if not prompt:
             raise ValueError("nothing to do")
@@ -58,9 +55,8 @@ class Shouting(Reference):
 def test_the_worker_answers_each_line_with_a_line_and_survives_errors() -> None:
     requests = [{"prompt": "a", "max_tokens": 1}, {"prompt": "", "max_tokens": 1}, {"prompt": "b", "max_tokens": 1}]
     answers = io.StringIO()
-    serve(Shouting(), io.StringIO("".join(json.dumps(request) + "\n" for request in requests)), answers)
+    serve(Shouting().generate, io.StringIO("".join(json.dumps(request) + "\n" for request in requests)), answers)
     assert [json.loads(line) for line in answers.getvalue().splitlines()] == [
-        {"ready": True, "eos_token_ids": [2]},
         {"output": {"text": "A", "max_tokens": 1}},
         {"error": "ValueError: nothing to do"},
         {"output": {"text": "B", "max_tokens": 1}},

@@ -1,21 +1,14 @@
 """The reference generator: mlx_lm in a process of its own, where nothing of the engine is bound."""
 
-import json
-import os
-import subprocess
-import sys
-import threading
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
+from semantic.adapters.json_child import JsonChild
 from semantic.application.ports.engine import Prompt
 from semantic.application.ports.reference import RankedPair, ReferenceOutput
-from semantic.domain.errors import ReferenceRunError
-
-_TAIL_LINES = 30
-_CLOSE_SECONDS = 5.0
+from semantic.domain.errors import ChildEndedError, ReferenceRunError
 
 
 class SubprocessReference:
@@ -26,21 +19,8 @@ class SubprocessReference:
     """
 
     def __init__(self, model: str, environment: Mapping[str, str] | None = None) -> None:
-        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._eos_token_ids: frozenset[int] | None = None
-        self._closed = False
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "semantic.adapters.mlx.reference_worker", "--model", model],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **(environment or {})},
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,  # Ctrl-C is for the caller, who closes this
-        )
-        self._drain = threading.Thread(target=self._keep_tail, name="semantic-reference-stderr", daemon=True)
-        self._drain.start()
+        self._child = JsonChild("semantic.adapters.mlx.reference_worker", ["--model", model], environment)
 
     def generate(
         self,
@@ -51,22 +31,17 @@ class SubprocessReference:
         want_top2: bool = False,
     ) -> ReferenceOutput:
         """Run mlx_lm once. Not for two threads at a time."""
-        if self._closed:
+        if self._child.is_over:
             raise ReferenceRunError("the reference is closed; start another one")
-        if self._eos_token_ids is None:
-            self._eos_token_ids = frozenset(self._read()["eos_token_ids"])
-        self._write(
-            {
-                "prompt": prompt if isinstance(prompt, str) else list(prompt),
-                "max_tokens": max_tokens,
-                "prefill_step_size": prefill_step_size,
-                "want_top2": want_top2,
-            }
-        )
-        answer = self._read()
-        if "error" in answer:
-            raise ReferenceRunError(f"mlx_lm refused the run: {answer['error']}")
-        output = answer["output"]
+        with _as_our_error():
+            if self._eos_token_ids is None:
+                self._eos_token_ids = frozenset(self._child.hear()["eos_token_ids"])
+            output = self._child.ask(
+                prompt=prompt if isinstance(prompt, str) else list(prompt),
+                max_tokens=max_tokens,
+                prefill_step_size=prefill_step_size,
+                want_top2=want_top2,
+            )
         return ReferenceOutput(
             text=output["text"],
             token_ids=tuple(output["token_ids"]),
@@ -80,19 +55,7 @@ class SubprocessReference:
 
     def close(self) -> None:
         """End the worker, by force if it does not end with its input. Closing twice is a no-op."""
-        if self._closed:
-            return
-        self._closed = True
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.close()
-            self._process.wait(_CLOSE_SECONDS)
-        except (BrokenPipeError, subprocess.TimeoutExpired):
-            self._process.kill()
-            self._process.wait()
-        self._drain.join(_CLOSE_SECONDS)
-        self._process.stdout.close()
+        self._child.close()
 
     def __enter__(self) -> Self:
         return self
@@ -102,30 +65,10 @@ class SubprocessReference:
     ) -> None:
         self.close()
 
-    def _write(self, request: dict[str, Any]) -> None:
-        assert self._process.stdin is not None
-        try:
-            print(json.dumps(request), file=self._process.stdin, flush=True)
-        except OSError as error:
-            raise self._died() from error
 
-    def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise self._died()
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def _died(self) -> ReferenceRunError:
-        code = self._process.wait()
-        self._drain.join(_CLOSE_SECONDS)
-        self._closed = True
-        tail = "\n".join(self._tail) or "(it printed nothing)"
-        return ReferenceRunError(f"the reference process ended with exit code {code}. Its last output:\n{tail}")
-
-    def _keep_tail(self) -> None:
-        assert self._process.stderr is not None
-        with self._process.stderr as stderr:
-            for line in stderr:
-                self._tail.append(line.rstrip("\n"))
+@contextmanager
+def _as_our_error() -> Iterator[None]:
+    try:
+        yield
+    except ChildEndedError as error:
+        raise ReferenceRunError(f"the reference (mlx_lm) failed: {error}") from error

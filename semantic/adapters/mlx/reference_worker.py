@@ -5,11 +5,11 @@ prints goes to stderr. Ends with its stdin. Started by :class:`~semantic.adapter
 """
 
 import argparse
-import json
-import os
 import sys
 import time
-from typing import Any, TextIO
+from typing import Any
+
+from semantic.adapters.json_worker import answers_on_stdout, serve, tell
 
 
 class Reference:
@@ -75,29 +75,15 @@ def _top2(token: int, logprobs: Any) -> list[float]:
     return [int(token), int(second), float((values[token] - values[second]).tolist())]
 
 
-def serve(reference: Reference, requests: TextIO, answers: TextIO) -> None:
-    """Answer each line of ``requests`` with a line: ``{"output": ...}`` or ``{"error": ...}``."""
-
-    def answer(content: dict[str, Any]) -> None:
-        print(json.dumps(content), file=answers, flush=True)
-
-    answer({"ready": True, "eos_token_ids": reference.eos_token_ids})
-    for line in requests:
-        try:
-            answer({"output": reference.generate(**json.loads(line))})
-        except Exception as error:  # noqa: BLE001 - mlx_lm's error is the answer; the process goes on
-            answer({"error": f"{type(error).__name__}: {error}"})
-
-
 def main() -> None:
     """Load the model and serve until stdin ends."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--model", required=True)
     name = arguments.parse_args().model
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr
-    serve(Reference(name), sys.stdin, answers)
+    answers = answers_on_stdout()
+    reference = Reference(name)
+    tell(answers, {"eos_token_ids": reference.eos_token_ids})
+    serve(reference.generate, sys.stdin, answers)
 
 
 if __name__ == "__main__":
