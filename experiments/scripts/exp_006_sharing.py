@@ -75,6 +75,7 @@ EXPERIMENT = Experiment(
             "system_tokens": 1000,
             "prefixes": (60, 1000),
             "max_new_tokens": 48,
+            "compare_every": 1,
         },
         steps=(
             Step("Let one agent talk, on a store of its own: the bytes of one copy", "one.chat(question)"),
@@ -128,8 +129,8 @@ EXPERIMENT = Experiment(
         ),
     ),
     profiles=(
-        Profile("quick", "24 new tokens", {"max_new_tokens": 24}),
-        Profile("full", "48 new tokens"),
+        Profile("quick", "24 new tokens; every third compared", {"max_new_tokens": 24, "compare_every": 3}),
+        Profile("full", "48 new tokens; all compared"),
     ),
     next_steps=NextSteps(
         immediate="None, if it passes",
@@ -270,7 +271,7 @@ def disk_bytes(lab: Lab, place: str) -> int:
 def compare_alone(lab: Lab, notes: Notes) -> None:
     """Each prompt by itself, computed from its beginning."""
     with lab.engines.open(prefix_caching=False) as engine:
-        for label, prompt, shared in notes.said:
+        for label, prompt, shared in notes.said[:: lab.parameters["compare_every"]]:
             alone = engine.generate(prompt, max_tokens=max(1, len(shared.token_ids) + (shared.finish_reason == "stop")))
             comparison = compare_with_solo(shared, alone, prompt, lab.reference)
             if not notes.tally.add(label, comparison, texts_agree=shared.text == alone.text):
