@@ -12,6 +12,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.models.cache import KVCache
 
 from semantic.adapters.mlx.cache_probe import flatten_caches
+from semantic.adapters.mlx.host_block import expect
 from semantic.adapters.mlx.joined_rows import JoinAttention, JoinedRows, state_shapes
 from semantic.adapters.mlx.sealed_block import SealedBlock, dtype_name
 from semantic.adapters.mlx.stacked_layer import StackedLayer
@@ -115,7 +116,7 @@ class ContiguousMemory:
     def receive(self, block_id: BlockId, num_tokens: int) -> Place:
         """Room for the block's arrays."""
         self._sealed[block_id] = block = SealedBlock()
-        return block.place(self._expected(num_tokens))
+        return block.place(lambda headers: expect(_without_states(headers), self._expected(num_tokens)))
 
     def close(self, cache: ContiguousSequenceCache) -> None:
         """Drop the cache's arrays."""
@@ -175,3 +176,7 @@ class ContiguousMemory:
             if layer.kind is LayerKind.FULL
             for name, dim in (("keys", layer.key_head_dim), ("values", layer.value_head_dim))
         ]
+
+
+def _without_states(headers: Sequence[TensorHeader]) -> list[TensorHeader]:
+    return [header for header in headers if ".state" not in header.name]

@@ -13,11 +13,10 @@ import mlx.core as mx
 import numpy as np
 
 from semantic.adapters.mlx.attention_seam import Attention, AttentionNotServedError, LayerCache
+from semantic.adapters.mlx.host_block import expect
 from semantic.adapters.mlx.page_arena import Array, PageArena
 from semantic.adapters.mlx.paged_attention import PagedAttention, Reach, reach
-from semantic.adapters.mlx.sealed_block import unlike
 from semantic.application.ports.block_store import Place, Tensor, TensorHeader
-from semantic.domain.errors import BlockDamagedError
 from semantic.domain.identifiers import BlockId
 from semantic.domain.value_objects import ModelCacheSpec
 
@@ -103,9 +102,7 @@ class PagedMemory:
         tensors = self._tensors(self._slot(block_id), num_tokens)
 
         def place(headers: Sequence[TensorHeader]) -> list[Tensor]:
-            expected = [tensor.header for tensor in tensors]
-            if list(headers) != expected:
-                raise BlockDamagedError(f"the block holds {unlike(headers, expected)}")
+            expect(headers, [tensor.header for tensor in tensors])
             return tensors
 
         return place

@@ -10,36 +10,25 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-import numpy.typing as npt
 from mlx_lm.models.cache import KVCache, RotatingKVCache
 
-from semantic.application.ports.block_store import Place, Tensor, TensorHeader
-from semantic.domain.errors import BlockDamagedError
+from semantic.adapters.mlx.host_block import HostBlock
 
-HostArray = npt.NDArray[Any]
-
-_DTYPES = {
-    "F32": (mx.float32, np.float32),
-    "F16": (mx.float16, np.float16),
-    "BF16": (mx.bfloat16, np.uint16),
-    "U8": (mx.uint8, np.uint8),
-    "U16": (mx.uint16, np.uint16),
-    "U32": (mx.uint32, np.uint32),
-    "I32": (mx.int32, np.int32),
-    "I64": (mx.int64, np.int64),
-    "BOOL": (mx.bool_, np.bool_),
+_NAMES = {
+    mx.float32: "F32",
+    mx.float16: "F16",
+    mx.bfloat16: "BF16",
+    mx.uint8: "U8",
+    mx.uint16: "U16",
+    mx.uint32: "U32",
+    mx.int32: "I32",
+    mx.int64: "I64",
+    mx.bool_: "BOOL",
 }
-_NAMES = {mlx_dtype: name for name, (mlx_dtype, _) in _DTYPES.items()}
 
 
-class SealedBlock:
-    """Host arrays by name, each with its dtype's name; immutable once it is filled."""
-
-    def __init__(self) -> None:
-        self._arrays: dict[str, tuple[str, HostArray]] = {}
-        self.nbytes = 0
-
-    # -- from and to mlx_lm's caches -------------------------------------------------------------
+class SealedBlock(HostBlock):
+    """What caches of mlx_lm's leave behind."""
 
     def fill(self, caches: Sequence[Any], start: int, num_tokens: int, *, with_state: bool) -> None:
         """Copy what ``caches`` hold of the tokens at ``[start, start + num_tokens)``, and their state if asked."""
@@ -52,35 +41,12 @@ class SealedBlock:
 
     def restore_state(self, index: int, cache: Any) -> None:
         """Give a fresh cache the state that was kept of the ``index``-th one."""
-        _, tree = self._arrays[f"layers.{index}.state"]
+        tree = self.array(f"layers.{index}.state")
         cache.state = self._planted(json.loads(tree.tobytes()), index)
 
     def rows(self, name: str, num_tokens: int) -> mx.array:
         """The first ``num_tokens`` rows of the array of this name, ``[heads, tokens, dim]``."""
         return self._to_mlx(name, num_tokens)
-
-    # -- from and to the store -------------------------------------------------------------------
-
-    def tensors(self) -> list[Tensor]:
-        """Views of all arrays."""
-        return [
-            Tensor(TensorHeader(name, dtype, array.shape), (_as_bytes(array),))
-            for name, (dtype, array) in self._arrays.items()
-        ]
-
-    def place(self, expected: Sequence[TensorHeader]) -> Place:
-        """Room for arrays from the store. ``expected`` of them must be there; what else is there is state."""
-
-        def place(headers: Sequence[TensorHeader]) -> list[Tensor]:
-            rows = [header for header in headers if ".state" not in header.name]
-            if rows != list(expected) or any(header.dtype not in _DTYPES for header in headers):
-                raise BlockDamagedError(f"the block holds {unlike(rows, expected)}")
-            for header in headers:
-                empty: HostArray = np.empty(header.shape, _DTYPES[header.dtype][1])
-                self._add(header.name, header.dtype, empty)
-            return self.tensors()
-
-        return place
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -88,16 +54,12 @@ class SealedBlock:
         dtype = _NAMES[array.dtype]
         if array.dtype == mx.bfloat16:
             array = array.view(mx.uint16)
-        self._add(name, dtype, np.array(array, order="C", copy=True))
-
-    def _add(self, name: str, dtype: str, array: HostArray) -> None:
-        self._arrays[name] = dtype, array
-        self.nbytes += array.nbytes
+        self.put(name, dtype, np.array(array, order="C", copy=True))
 
     def _put_state(self, index: int, state: Any) -> None:
         leaves: list[mx.array] = []
         tree = json.dumps(_skeleton(state, leaves)).encode()
-        self._add(f"layers.{index}.state", "U8", np.frombuffer(tree, np.uint8).copy())
+        self.put(f"layers.{index}.state", "U8", np.frombuffer(tree, np.uint8).copy())
         for j, leaf in enumerate(leaves):
             self._put(f"layers.{index}.state.{j}", leaf)
 
@@ -109,25 +71,9 @@ class SealedBlock:
         return tree
 
     def _to_mlx(self, name: str, num_tokens: int | None = None) -> mx.array:
-        dtype, array = self._arrays[name]
+        dtype, array = self.dtype(name), self.array(name)
         made = mx.array(array if num_tokens is None else array[:, :num_tokens])
         return made.view(mx.bfloat16) if dtype == "BF16" else made
-
-
-def unlike(found: Sequence[TensorHeader], expected: Sequence[TensorHeader]) -> str:
-    """The first difference between two lists of headers, for a message."""
-    for ours, theirs in zip(expected, found, strict=False):
-        if ours != theirs:
-            return f"{_text(theirs)}, expected {_text(ours)}"
-    return f"{len(found)} arrays, expected {len(expected)}"
-
-
-def _as_bytes(array: HostArray) -> memoryview:
-    return memoryview(array.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
-
-
-def _text(header: TensorHeader) -> str:
-    return f"{header.name} {header.dtype}{list(header.shape)}"
 
 
 def dtype_name(dtype: str) -> str:
