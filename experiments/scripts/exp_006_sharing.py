@@ -96,7 +96,8 @@ EXPERIMENT = Experiment(
             "# Prefilled beyond once: prefilled tokens, less the prefix once, less what each prompt has behind it\n"
             "# (all but its last token, which is the first decode row).\n"
             "# Bytes over one copy: (bytes - tails) / bytes of the prefix alone. A tail is what a context has behind\n"
-            "# the last block that all share as a whole: of a block that they part in, each has its own."
+            "# the last block that all share as a whole: of a block that they part in, each has its own. A live\n"
+            "# context holds the blocks of all the tokens that it may grow to."
         ),
     ),
     criteria=(
@@ -204,17 +205,19 @@ def ten_agents(lab: Lab, notes: Notes, disk_bytes_per_token: float) -> None:
         on_disk = disk_bytes(lab, store)
     notes.said += [(f"agent {number}", *said) for number, said in enumerate(zip(prompts, completions, strict=True))]
     shared, block_tokens = FIXTURES.shared_tokens(prompts), profile.cache_spec.block_tokens
-    footprint = FIXTURES.Footprint(shared, contexts, block_tokens)
+    on_end = FIXTURES.Footprint(shared, contexts, block_tokens)
+    most = tuple(len(prompt) + lab.parameters["max_new_tokens"] for prompt in prompts)
+    live = FIXTURES.Footprint(shared, most if profile.cache_layout == "paged" else contexts, block_tokens)
     beyond = stats.prefilled_tokens - prefilled_once(prompts, shared)
     lab.measure("C1", beyond, f"{stats.prefilled_tokens} tokens prefilled, {shared} are shared by {count} agents")
     block_bytes = profile.cache_spec.bytes_per_block
     in_memory = live_bytes if profile.cache_layout == "paged" else stats.cache_bytes
-    copies = (in_memory / block_bytes - footprint.tail_blocks) / footprint.copy_blocks
+    copies = (in_memory / block_bytes - live.tail_blocks) / live.copy_blocks
     when = "while all were live" if profile.cache_layout == "paged" else "when all had finished"
-    evidence = f"{in_memory:,} bytes {when}, {footprint.tail_blocks} blocks of them tails, one copy is "
-    lab.measure("C2", copies, f"{evidence}{footprint.copy_blocks} blocks of {block_bytes:,} bytes")
-    disk_copies = (on_disk / disk_bytes_per_token - footprint.tail_tokens) / shared
-    lab.measure("C3", disk_copies, f"{on_disk:,} bytes, {footprint.tail_tokens} tokens of them tails")
+    evidence = f"{in_memory:,} bytes {when}, {live.tail_blocks} blocks of them tails, one copy is "
+    lab.measure("C2", copies, f"{evidence}{live.copy_blocks} blocks of {block_bytes:,} bytes")
+    disk_copies = (on_disk / disk_bytes_per_token - on_end.tail_tokens) / shared
+    lab.measure("C3", disk_copies, f"{on_disk:,} bytes, {on_end.tail_tokens} tokens of them tails")
     lab.row(
         Prefix=shared, Sequences=count, Prefilled=stats.prefilled_tokens, Beyond=beyond, Bytes=in_memory, Disk=on_disk
     )
