@@ -53,6 +53,10 @@ class RequestTooLargeError(InvalidRequestError):
         )
 
 
+class UnsupportedPrecisionError(InvalidRequestError):
+    """Keys and values can't be kept in the bits that were asked for: the message says why, and what would work."""
+
+
 class InvalidSpecError(SemanticError, ValueError):
     """A ModelCacheSpec that describes no possible cache. The message names the field and the rule it breaks."""
 

@@ -5,17 +5,18 @@ live cache would make its next write copy the whole.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
-from mlx_lm.models.cache import KVCache
 
 from semantic.adapters.mlx.cache_probe import flatten_caches
 from semantic.adapters.mlx.host_block import expect
 from semantic.adapters.mlx.joined_rows import JoinAttention, JoinedRows, state_shapes
 from semantic.adapters.mlx.sealed_block import SealedBlock, dtype_name
 from semantic.adapters.mlx.stacked_layer import StackedLayer
+from semantic.adapters.mlx.token_rows import keeps_rows, put_rows, row_shapes
 from semantic.application.ports.block_store import Place, Tensor, TensorHeader
 from semantic.domain.identifiers import BlockId
 from semantic.domain.value_objects import LayerKind, ModelCacheSpec
@@ -86,12 +87,10 @@ class ContiguousMemory:
         assert cache.num_tokens == 0, "only an empty cache can resume"
         blocks = [self._sealed[block_id] for block_id in block_ids]
         for i, layer in enumerate(cache.leaves):
-            if type(layer) is not KVCache:
+            if keeps_rows(layer):
+                put_rows(layer, partial(self._rows, blocks, num_tokens, i), num_tokens)
+            else:
                 blocks[-1].restore_state(i, layer)
-                continue
-            layer.keys = self._rows(blocks, f"layers.{i}.keys", num_tokens)
-            layer.values = self._rows(blocks, f"layers.{i}.values", num_tokens)
-            layer.offset = num_tokens
         cache.num_tokens = num_tokens
         cache.evaluate()
 
@@ -163,18 +162,19 @@ class ContiguousMemory:
             self._joined.drop()
             self._joined = None
 
-    def _rows(self, blocks: Sequence[SealedBlock], name: str, num_tokens: int) -> mx.array:
+    def _rows(self, blocks: Sequence[SealedBlock], num_tokens: int, index: int, name: str) -> mx.array:
         size = self._spec.block_tokens
-        parts = [block.rows(name, min(size, num_tokens - i * size)) for i, block in enumerate(blocks)]
+        parts = [
+            block.rows(f"layers.{index}.{name}", min(size, num_tokens - i * size)) for i, block in enumerate(blocks)
+        ]
         return mx.concatenate(parts, axis=1)[None]
 
     def _expected(self, num_tokens: int) -> list[TensorHeader]:
-        dtype = dtype_name(self._spec.precision.dtype)
         return [
-            TensorHeader(f"layers.{i}.{name}", dtype, (layer.kv_heads, num_tokens, dim))
+            TensorHeader(f"layers.{i}.{name}", dtype_name(dtype), (layer.kv_heads, num_tokens, width))
             for i, layer in enumerate(self._spec.layers)
             if layer.kind is LayerKind.FULL
-            for name, dim in (("keys", layer.key_head_dim), ("values", layer.value_head_dim))
+            for name, dtype, width in row_shapes(layer, self._spec.precision)
         ]
 
 

@@ -9,7 +9,6 @@ from functools import partial
 
 import mlx.nn as nn
 from attrs import evolve, frozen
-from mlx_lm.models.cache import make_prompt_cache
 
 from semantic.adapters.mlx.cache_probe import holds_plain_attention
 from semantic.adapters.mlx.contiguous_cache import ContiguousMemory
@@ -17,6 +16,7 @@ from semantic.adapters.mlx.joined_rows import JoinAttention
 from semantic.adapters.mlx.padded_layer import PaddedLayer
 from semantic.adapters.mlx.paged_attention import PagedAttention
 from semantic.adapters.mlx.paged_cache import PagedMemory
+from semantic.adapters.mlx.quantised_layers import make_layers
 from semantic.adapters.mlx.rope_probe import depends_on_chunks
 from semantic.adapters.mlx.stacked_layer import StackedLayer
 from semantic.adapters.mlx.team import Team
@@ -71,7 +71,8 @@ def choose_lane(
         return _as_mlx_lm_does("bit exactness keeps mlx_lm's own operations and shapes", plain)
     if depends_on_chunks(model, context_length):
         return _as_mlx_lm_does("its positions depend on how a prompt is cut into chunks (dynamic NTK)", plain)
-    paged_first = plain and (layout == "paged" or (layout, device) == ("auto", "cpu"))
+    may_page = plain and not spec.precision.is_quantised
+    paged_first = may_page and (layout == "paged" or (layout, device) == ("auto", "cpu"))
     trials = Trials(model, spec, plain=plain, context_length=context_length)
     return _first_that_agrees(trials, model, spec, [_PAGED, *_CONTIGUOUS] if paged_first else list(_CONTIGUOUS), plain)
 
@@ -81,7 +82,7 @@ def make_memory(model: nn.Module, spec: ModelCacheSpec, lane: Lane, num_blocks: 
     if lane.layout == "paged":
         return PagedMemory(spec, num_blocks, PagedAttention(team))
     join: JoinAttention = partial(PaddedLayer, mask_axes=lane.mask_axes) if lane.batching == PADDED else StackedLayer
-    return ContiguousMemory(lambda: make_prompt_cache(model), spec, join)
+    return ContiguousMemory(lambda: make_layers(model, spec.precision), spec, join)
 
 
 def _as_mlx_lm_does(reason: str, plain: bool) -> Lane:

@@ -10,9 +10,10 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx_lm.models.cache import KVCache, RotatingKVCache
+from mlx_lm.models.cache import RotatingKVCache
 
 from semantic.adapters.mlx.host_block import HostBlock
+from semantic.adapters.mlx.token_rows import keeps_rows, rows_of
 
 _NAMES = {
     mx.float32: "F32",
@@ -33,8 +34,8 @@ class SealedBlock(HostBlock):
     def fill(self, caches: Sequence[Any], start: int, num_tokens: int, *, with_state: bool) -> None:
         """Copy what ``caches`` hold of the tokens at ``[start, start + num_tokens)``, and their state if asked."""
         for i, cache in enumerate(caches):
-            if type(cache) is KVCache:
-                for name, array in (("keys", cache.keys), ("values", cache.values)):
+            if keeps_rows(cache):
+                for name, array in rows_of(cache):
                     self._put(f"layers.{i}.{name}", array[0, :, start : start + num_tokens])
             elif with_state:
                 self._put_state(i, _window_only(cache))

@@ -6,15 +6,17 @@ both sides only have to agree on them.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from mlx_lm.models.cache import CacheList, KVCache, RotatingKVCache, make_prompt_cache
+from mlx_lm.models.cache import CacheList, KVCache, QuantizedKVCache, RotatingKVCache, make_prompt_cache
 
 from semantic.adapters.mlx.attention_seam import AttentionSeam
 from semantic.adapters.mlx.cache_probe import flatten_caches
+from semantic.adapters.mlx.quantised_layers import lengthen, make_layers
 from semantic.domain.identifiers import BlockId
 from semantic.domain.value_objects import ModelCacheSpec
 
@@ -36,6 +38,7 @@ _LONG = 2304
 
 _TOLERANCE = {"float32": 1e-3}
 _HALF_TOLERANCE = 5e-2
+_ROUNDED = 5e-2  # a last bit that differs can round a key or value to the next code
 """Largest allowed difference of logits, as a share of their spread. A wrong lane is off by about the whole spread."""
 
 
@@ -107,7 +110,7 @@ class Trials:
         return self._own[prompts, steps]
 
     def _own_row(self, prompt: Sequence[int], windows: int | None = _WINDOW) -> list[Any]:
-        caches = _shrunk(make_prompt_cache(self._model), windows)
+        caches = _shrunk(make_layers(self._model, self._spec.precision), windows)
         if len(prompt) > 1:
             mx.eval(self._model(mx.array([prompt[:-1]]), cache=caches))
         return caches
@@ -150,7 +153,8 @@ class Trials:
     def _difference(self, expected: Logits, actual: Logits) -> str | None:
         spread = float(expected.max() - expected.min())
         off = float(np.abs(actual - expected).max())
-        bound = _TOLERANCE.get(self._spec.precision.dtype, _HALF_TOLERANCE) * spread
+        precision = self._spec.precision
+        bound = (_ROUNDED if precision.is_quantised else _TOLERANCE.get(precision.dtype, _HALF_TOLERANCE)) * spread
         return None if off <= bound else f"logits differ by {off:.3g}, allowed are {bound:.3g}"
 
     # -- contexts that are invented --------------------------------------------------------------
@@ -176,6 +180,8 @@ class Trials:
                 held = cache.keys_and_values()
                 cache.keys, cache.values = (mx.concatenate([_invented(of, self._long), of], axis=2) for of in held)
                 cache.offset += self._long
+            elif type(cache) is QuantizedKVCache:
+                lengthen(cache, partial(_invented, tokens=self._long))
         return caches
 
 

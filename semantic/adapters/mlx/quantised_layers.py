@@ -1,0 +1,106 @@
+"""Layers whose keys and values are quantised in compute: mlx_lm's ``QuantizedKVCache`` from the first token on.
+
+What they give is what ``mlx_lm.generate_step`` gives with such a ``prompt_cache``. mlx_lm's own switch is another one:
+its ``kv_bits`` quantises what a cache holds when a prefill chunk ends behind ``quantized_kv_start`` (5,000 tokens), so
+that what it says depends on the size of the chunks.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from attrs import evolve
+from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, QuantizedKVCache, make_prompt_cache
+
+from semantic.adapters.mlx.cache_probe import flatten_caches
+from semantic.domain.errors import UnsupportedPrecisionError
+from semantic.domain.value_objects import KVPrecision, LayerKind, ModelCacheSpec
+
+_WHAT_WORKS = "leave kv_bits out to keep its caches exact"
+
+
+def make_layers(model: nn.Module, precision: KVPrecision) -> list[Any]:
+    """One sequence's caches: the model's own, full attention quantised if ``precision`` is. States stay as they are."""
+    caches: list[Any] = make_prompt_cache(model)
+    return [_quantised(cache, precision) for cache in caches] if precision.is_quantised else caches
+
+
+def quantised_spec(model: nn.Module, spec: ModelCacheSpec, bits: int, group_size: int) -> ModelCacheSpec:
+    """``spec`` with keys and values in ``bits``, scales and biases in the dtype that the model computes in.
+
+    Raises :class:`UnsupportedPrecisionError` if a layer can't be quantised.
+    """
+    require_quantisable(list(flatten_caches(make_prompt_cache(model))))
+    _require_whole_groups(spec, group_size)
+    precision = evolve(spec.precision, bits=bits, group_size=group_size)
+    _require_attention(model, precision)
+    return evolve(spec, precision=precision)
+
+
+def require_quantisable(caches: list[Any]) -> None:
+    """Raise :class:`UnsupportedPrecisionError` unless these are full attention, or that beside recurrent state."""
+    for cache in caches:
+        if type(cache) is not KVCache and not isinstance(cache, ArraysCache):
+            raise UnsupportedPrecisionError(
+                f"kv_bits quantises full attention, and a layer of this model keeps its keys in a "
+                f"{type(cache).__name__}, which mlx_lm can't quantise; {_WHAT_WORKS}"
+            )
+    if not any(type(cache) is KVCache for cache in caches):
+        raise UnsupportedPrecisionError(
+            f"kv_bits has nothing to quantise: this model keeps recurrent state and no keys or values; {_WHAT_WORKS}"
+        )
+
+
+def lengthen(cache: QuantizedKVCache, past_like: Callable[[mx.array], mx.array]) -> None:
+    """Put a past before what the cache holds. ``past_like`` makes up keys, or values, like those that it is given."""
+    past = QuantizedKVCache(group_size=cache.group_size, bits=cache.bits)
+    read = partial(mx.dequantize, group_size=cache.group_size, bits=cache.bits)
+    held = cache.keys_and_values()
+    invented = past.update_and_fetch(*(past_like(read(*side)) for side in held))
+    cache.keys, cache.values = (
+        tuple(mx.concatenate(list(pair), axis=2) for pair in zip(*sides, strict=True))
+        for sides in zip(invented, held, strict=True)
+    )
+    cache.offset += past.offset
+
+
+def _quantised(cache: Any, precision: KVPrecision) -> Any:
+    if isinstance(cache, CacheList):
+        return CacheList(*(_quantised(inner, precision) for inner in cache.caches))
+    if type(cache) is KVCache:
+        return QuantizedKVCache(group_size=precision.group_size, bits=precision.bits)
+    return cache
+
+
+def _require_whole_groups(spec: ModelCacheSpec, group_size: int) -> None:
+    dims = {
+        dim
+        for layer in spec.layers
+        if layer.kind is not LayerKind.RECURRENT
+        for dim in (layer.key_head_dim, layer.value_head_dim)
+    }
+    check_group_size(sorted(dims), group_size)
+
+
+def check_group_size(dims: list[int], group_size: int) -> None:
+    """Raise :class:`UnsupportedPrecisionError` unless vectors of all these widths fall into whole groups."""
+    if all(dim % group_size == 0 for dim in dims):
+        return
+    possible = [size for size in (128, 64, 32) if all(dim % size == 0 for dim in dims)]
+    advice = f"kv_group_size={possible[0]} would work" if possible else f"no group size does; {_WHAT_WORKS}"
+    widths = ", ".join(map(str, dims))
+    raise UnsupportedPrecisionError(
+        f"kv_group_size {group_size} does not divide the model's head dimensions ({widths}); {advice}"
+    )
+
+
+def _require_attention(model: nn.Module, precision: KVPrecision) -> None:
+    """Let the model read its own quantised caches. All is computed: nothing lazy stays behind in the model."""
+    try:
+        mx.eval(model(mx.zeros((1, 2), mx.uint32), cache=make_layers(model, precision)))
+    except Exception as exc:
+        raise UnsupportedPrecisionError(
+            f"this model's attention can't read quantised keys and values ({type(exc).__name__}: {exc}); {_WHAT_WORKS}"
+        ) from exc
