@@ -58,6 +58,8 @@ def open(
     max_num_seqs: int | None = None,
     prefill_step_size: int | None = None,
     cache_layout: str | None = None,
+    kv_bits: int | None = None,
+    kv_group_size: int | None = None,
     **settings: Any,
 ) -> "Engine":
     """Open an engine on ``model``: a known name, a folder, a GGUF file, a hub id, or a (model, tokenizer) pair.
@@ -68,6 +70,9 @@ def open(
     ``exactness``: ``"token"`` (mlx_lm's tokens, fast) or ``"bit"`` (mlx_lm's operations and shapes).
     ``cache_layout``: ``"auto"``, ``"paged"`` or ``"contiguous"``. ``store``: a folder in which caches and agents
     outlive the process; one engine has it open at a time.
+    ``kv_bits``: 8 or 4 to quantise keys and values as they are computed, from the first token on, with a scale for
+    every ``kv_group_size`` (64) elements of a head. The output is that of mlx_lm given a prompt cache of such caches.
+    mlx_lm's own ``kv_bits`` quantises between prefill chunks, so that its output depends on their size.
     Other keywords are fields of :class:`semantic.settings.Settings`. What is not given comes from the environment
     (``SEMANTIC_...``), then from ``semantic.toml``. Raises a :class:`SemanticError` that says what to do.
     """
@@ -83,6 +88,8 @@ def open(
         max_num_seqs=max_num_seqs,
         prefill_step_size=prefill_step_size,
         cache_layout=cache_layout,
+        kv_bits=kv_bits,
+        kv_group_size=kv_group_size,
         **settings,
     )
     return open_engine(container, model)

@@ -173,6 +173,8 @@ def engine_options(settings: Settings) -> EngineOptions:
         exactness=settings.exactness,
         cache_layout=settings.cache_layout,
         max_num_seqs=settings.max_num_seqs,
+        kv_bits=settings.kv_bits,
+        kv_group_size=settings.kv_group_size,
         prefill_step_size=settings.prefill_step_size,
         prefix_caching=settings.prefix_caching,
         store=None if settings.store is None else str(settings.store),

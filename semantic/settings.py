@@ -35,6 +35,10 @@ class Settings(BaseSettings):
     store: Path | None = Field(None, description="folder in which caches and agents outlive the process")
     store_limit: str | None = Field(None, description="budget of the store on disk, as 20GB; unlimited by default")
     prefix_caching: bool = Field(True, description="use again what was computed of a prompt's beginning")
+    kv_bits: int | str | None = Field(
+        None, union_mode="left_to_right", description="8 or 4: quantise keys and values as they are computed"
+    )
+    kv_group_size: int = Field(64, description="elements of a head that share a scale where kv_bits is set")
     max_num_seqs: int = Field(16, ge=1, description="sequences that decode together")
     prefill_step_size: int | None = Field(None, ge=1, description="prompt tokens per prefill chunk")
     exactness: Literal["token", "bit"] = Field("token", description="which lane of identity with mlx_lm")

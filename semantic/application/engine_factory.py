@@ -26,6 +26,8 @@ class EnginesOnOneModel:
         memory: str = "2GB",
         store: str | None = None,
         prefix_caching: bool = True,
+        kv_bits: int | None = None,
+        kv_group_size: int = 64,
     ) -> Engine:
         """Open an engine; close it before opening the next, or two share the machine."""
         if self._loaded is None:
@@ -38,5 +40,7 @@ class EnginesOnOneModel:
             prefill_step_size=prefill_step_size,
             store=store,
             prefix_caching=prefix_caching,
+            kv_bits=kv_bits,
+            kv_group_size=kv_group_size,
         )
         return self._opener.open(self._loaded, options)

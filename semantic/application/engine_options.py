@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from attrs import Attribute, field, frozen
 
+from semantic.application.kv_bits import check_kv_bits
 from semantic.domain.errors import InvalidRequestError
 
 EXACTNESS = ("token", "bit")
@@ -23,6 +24,8 @@ class EngineOptions:
     """``memory_bytes``: budget of the KV block pool. ``prefill_step_size``: tokens per chunk, None for the lane's own.
 
     ``exactness``: ``"token"`` gives mlx_lm's tokens, fast; ``"bit"`` keeps its operations and shapes (ADR 0004).
+    ``kv_bits``: 8 or 4 to quantise keys and values as they are computed, from the first token on, in groups of
+    ``kv_group_size``; None keeps them exact.
     ``store``: folder in which blocks and agents outlive the process, of at most ``store_bytes``. Without
     ``prefix_caching`` every prompt is computed from its beginning. Raises :class:`InvalidRequestError` naming the
     option.
@@ -32,12 +35,15 @@ class EngineOptions:
     exactness: str = field(default="token", validator=_one_of(EXACTNESS))
     cache_layout: str = field(default="auto", validator=_one_of(CACHE_LAYOUTS))
     max_num_seqs: int = 16
+    kv_bits: int | str | None = None
+    kv_group_size: int = 64
     prefill_step_size: int | None = None
     prefix_caching: bool = True
     store: str | None = None
     store_bytes: int | None = None
 
     def __attrs_post_init__(self) -> None:
+        check_kv_bits(self.kv_bits, self.kv_group_size, self.cache_layout)
         for name in ("max_num_seqs", "prefill_step_size", "memory_bytes", "store_bytes"):
             value = getattr(self, name)
             if value is not None and value <= 0:

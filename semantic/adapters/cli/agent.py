@@ -7,7 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from semantic.adapters.cli.generate import AdapterPath, MaxTokens, Memory, Model, Seed, Temp, TopP, ask, show
+from semantic.adapters.cli.generate import (
+    AdapterPath,
+    KVBits,
+    KVGroupSize,
+    MaxTokens,
+    Memory,
+    Model,
+    Seed,
+    Temp,
+    TopP,
+    ask,
+    show,
+)
 from semantic.adapters.cli.output import JsonFlag, complain, print_json, print_table
 from semantic.adapters.cli.services import Services
 from semantic.adapters.cli.stores import Store, chosen, existing, opened_store
@@ -68,9 +80,18 @@ def register(app: typer.Typer, services: Services) -> None:
         top_p: TopP = 0.0,
         seed: Seed = None,
         memory: Memory = None,
+        kv_bits: KVBits = None,
+        kv_group_size: KVGroupSize = None,
     ) -> None:
         """Talk to an agent, a new one or one that remembers. An empty line, Ctrl-D or Ctrl-C ends the conversation."""
-        settings = services.settings(model=model, adapter_path=adapter_path, store=store, memory=memory)
+        settings = services.settings(
+            model=model,
+            adapter_path=adapter_path,
+            store=store,
+            memory=memory,
+            kv_bits=kv_bits,
+            kv_group_size=kv_group_size,
+        )
         chosen(settings)
         with services.open_engine(settings) as engine:
             agent = engine.agent(name, system=system, namespace=namespace)

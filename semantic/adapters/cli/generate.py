@@ -23,6 +23,8 @@ Seed = Annotated[int | None, typer.Option("--seed", help="Makes sampled output r
 Memory = Annotated[str | None, typer.Option("--memory", help="Budget for KV blocks, as 1GB or 1GiB.")]
 Exactness = Annotated[str | None, typer.Option("--exactness", help="token (fast) or bit (mlx_lm's own operations).")]
 MaxNumSeqs = Annotated[int | None, typer.Option("--max-num-seqs", help="Sequences that decode together.")]
+KVBits = Annotated[int | None, typer.Option("--kv-bits", help="8 or 4: quantise keys and values as computed.")]
+KVGroupSize = Annotated[int | None, typer.Option("--kv-group-size", help="Elements that share a scale: 32, 64 or 128.")]
 PrefillStepSize = Annotated[int | None, typer.Option("--prefill-step-size", help="Prompt tokens per prefill chunk.")]
 
 
@@ -47,6 +49,8 @@ def register(app: typer.Typer, services: Services) -> None:
         exactness: Exactness = None,
         max_num_seqs: MaxNumSeqs = None,
         prefill_step_size: PrefillStepSize = None,
+        kv_bits: KVBits = None,
+        kv_group_size: KVGroupSize = None,
         as_json: JsonFlag = False,
     ) -> None:
         """Complete a prompt, as mlx_lm.generate would; several prompts run as one batch."""
@@ -57,6 +61,8 @@ def register(app: typer.Typer, services: Services) -> None:
             exactness=exactness,
             max_num_seqs=max_num_seqs,
             prefill_step_size=prefill_step_size,
+            kv_bits=kv_bits,
+            kv_group_size=kv_group_size,
         )
         sampling: dict[str, Any] = {
             "max_tokens": max_tokens,
@@ -87,10 +93,15 @@ def register(app: typer.Typer, services: Services) -> None:
         top_p: TopP = 0.0,
         seed: Seed = None,
         memory: Memory = None,
+        kv_bits: KVBits = None,
+        kv_group_size: KVGroupSize = None,
     ) -> None:
         """Talk to the model. An empty line, Ctrl-D or Ctrl-C ends the conversation."""
         history = [{"role": "system", "content": system}] if system else []
-        with services.open_engine(services.settings(model=model, adapter_path=adapter_path, memory=memory)) as engine:
+        settings = services.settings(
+            model=model, adapter_path=adapter_path, memory=memory, kv_bits=kv_bits, kv_group_size=kv_group_size
+        )
+        with services.open_engine(settings) as engine:
             while message := ask():
                 history.append({"role": "user", "content": message})
                 try:

@@ -13,6 +13,7 @@ from semantic.adapters.mlx.fingerprint import identified
 from semantic.adapters.mlx.lanes import Lane, choose_lane, make_memory
 from semantic.adapters.mlx.materialise import materialise
 from semantic.adapters.mlx.model import MLXLanguageModel
+from semantic.adapters.mlx.quantised_layers import quantised_spec
 from semantic.adapters.mlx.runtime import Runtime
 from semantic.adapters.mlx.team import Team
 from semantic.application.engine_options import EngineOptions
@@ -49,6 +50,8 @@ class MLXModelFactory:
         materialise(loaded.model)
         loaded = identified(loaded)
         spec = derive_cache_spec(loaded.model)
+        if options.kv_bits is not None:
+            spec = quantised_spec(loaded.model, spec, int(options.kv_bits), options.kv_group_size)
         context_length = _context_length(loaded.model)
         lane = choose_lane(
             loaded.model,

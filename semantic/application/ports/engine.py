@@ -112,5 +112,7 @@ class EngineFactory(Protocol):
         memory: str = "2GB",
         store: str | None = None,
         prefix_caching: bool = True,
+        kv_bits: int | None = None,
+        kv_group_size: int = 64,
     ) -> EngineFace:
         """Open one. The caller closes it. ``store`` is a place that the lab's stores gave."""

@@ -1,0 +1,25 @@
+"""Which precisions of keys and values can be asked for in compute, whatever the model."""
+
+from semantic.domain.errors import UnsupportedPrecisionError
+
+KV_BITS = (8, 4)
+KV_GROUP_SIZES = (32, 64, 128)
+
+
+def check_kv_bits(kv_bits: int | str | None, kv_group_size: int, cache_layout: str) -> None:
+    """Raise :class:`UnsupportedPrecisionError`, which says what would work, unless caches can be quantised so."""
+    if kv_group_size not in KV_GROUP_SIZES:
+        sizes = ", ".join(map(str, KV_GROUP_SIZES))
+        raise UnsupportedPrecisionError(f"kv_group_size must be one of {sizes}, got {kv_group_size!r}")
+    if kv_bits is None:
+        return
+    if kv_bits not in KV_BITS or isinstance(kv_bits, bool):
+        raise UnsupportedPrecisionError(
+            f"kv_bits must be 8 or 4, for keys and values alike, got {kv_bits!r}; "
+            'bits that differ are for blocks at rest alone: kv_at_rest="8/4"'
+        )
+    if cache_layout == "paged":
+        raise UnsupportedPrecisionError(
+            f'pages hold exact keys and values, so with kv_bits={kv_bits} cache_layout can\'t be "paged"; '
+            'leave it at "auto"'
+        )
