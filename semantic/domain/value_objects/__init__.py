@@ -7,6 +7,7 @@ from semantic.domain.value_objects.completion import Completion, Delta, FinishRe
 from semantic.domain.value_objects.kv_precision import KVPrecision
 from semantic.domain.value_objects.layer_spec import LayerKind, LayerSpec
 from semantic.domain.value_objects.packed_tokens import common_tokens, pack_tokens, unpack_tokens
+from semantic.domain.value_objects.rest_precision import RestPrecision
 from semantic.domain.value_objects.reuse import Reuse
 from semantic.domain.value_objects.sampling import SamplingParams
 from semantic.domain.value_objects.sizes import format_size, parse_size
@@ -24,6 +25,7 @@ __all__ = [
     "LayerKind",
     "LayerSpec",
     "ModelCacheSpec",
+    "RestPrecision",
     "Reuse",
     "SamplingParams",
     "Timings",
