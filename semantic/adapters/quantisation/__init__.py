@@ -1,0 +1,1 @@
+"""Sealed blocks in fewer bits: pure numpy, nothing of MLX."""

@@ -1,0 +1,74 @@
+"""One layer's part of a sealed block, as few bits and back."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy.typing as npt
+
+from semantic.adapters.quantisation.key_code import Arrays, Floats, KeyCode
+from semantic.adapters.quantisation.value_code import ValueCode
+from semantic.domain.value_objects import RestPrecision
+from semantic.domain.value_objects.rest_precision import packed_bytes
+
+Shapes = dict[str, tuple[str, tuple[int, ...]]]
+
+_LARGEST = 2.0**14
+"""Rotated, numbers up to here have scales that 16-bit floats hold."""
+
+
+class KVCodec:
+    """Quantises keys and values as ``precision`` says. The same input gives the same bytes.
+
+    No state is kept, so threads may share one codec. ADR 0013 says why keys and values are coded so differently.
+    """
+
+    def __init__(self, precision: RestPrecision) -> None:
+        self.precision = precision
+        self._keys = KeyCode(precision.key_levels, precision.key_group)
+        self._values = ValueCode(precision.value_levels, precision.value_group)
+
+    def encode(self, keys: Floats, values: Floats) -> Arrays:
+        """The arrays of keys ``[heads, tokens, key_dim]`` and values ``[heads, tokens, value_dim]``, by name.
+
+        Any number of tokens from 1 on. Either width may be 0, as some latent layers have it. Raises
+        :class:`InvalidSpecError` for widths that can't be stored, and ``OverflowError`` for numbers
+        that it can't hold (:meth:`holds`).
+        """
+        self.precision.check(keys.shape[2], values.shape[2])
+        if not (self.holds(keys) and self.holds(values)):
+            raise OverflowError(f"keys or values are beyond {_LARGEST:g} or not numbers; keep this block as it is")
+        named = {f"keys.{name}": array for name, array in self._keys.encode(keys).items()} if keys.size else {}
+        if values.size:
+            named |= {f"values.{name}": array for name, array in self._values.encode(values).items()}
+        return named
+
+    def decode(self, arrays: Mapping[str, npt.NDArray[Any]], keys: Floats, values: Floats) -> None:
+        """Write what was encoded into ``keys`` and ``values``, which may be views of larger arrays."""
+        if keys.size:
+            self._keys.decode(_of("keys.", arrays), keys)
+        if values.size:
+            self._values.decode(_of("values.", arrays), values)
+
+    def shapes(self, heads: int, tokens: int, key_dim: int, value_dim: int) -> Shapes:
+        """dtype and shape of every array that :meth:`encode` would give, in its order."""
+        precision = self.precision
+        precision.check(key_dim, value_dim)
+        found: Shapes = {}
+        if key_dim:
+            per_channel = heads, precision.key_groups(tokens), key_dim
+            found["keys.first"] = "float16", (heads, 1, key_dim)
+            found["keys.codes"] = "uint8", (packed_bytes(precision.key_levels, heads * (tokens - 1) * key_dim),)
+            found["keys.scales"] = found["keys.offsets"] = "float16", per_channel
+        if value_dim:
+            found["values.codes"] = "uint8", (packed_bytes(precision.value_levels, heads * tokens * value_dim),)
+            found["values.scales"] = "float16", (heads, tokens, value_dim // precision.value_group)
+        return found
+
+    @staticmethod
+    def holds(numbers: Floats) -> bool:
+        """Whether all numbers are finite and small enough."""
+        return not numbers.size or bool(max(numbers.max(), -numbers.min()) <= _LARGEST)
+
+
+def _of(prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
