@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     memory: str | None = Field(None, description="budget of KV blocks, as 1GB or 1GiB")
     store: Path | None = Field(None, description="folder in which caches and agents outlive the process")
     store_limit: str | None = Field(None, description="budget of the store on disk, as 20GB; unlimited by default")
+    kv_at_rest: Literal["exact", "8", "8/4", "4"] = Field(
+        "exact", description="bits of keys and values in blocks at rest, in memory and in the store"
+    )
     prefix_caching: bool = Field(True, description="use again what was computed of a prompt's beginning")
     kv_bits: int | str | None = Field(
         None, union_mode="left_to_right", description="8 or 4: quantise keys and values as they are computed"

@@ -28,6 +28,7 @@ class EnginesOnOneModel:
         prefix_caching: bool = True,
         kv_bits: int | None = None,
         kv_group_size: int = 64,
+        kv_at_rest: str = "exact",
     ) -> Engine:
         """Open an engine; close it before opening the next, or two share the machine."""
         if self._loaded is None:
@@ -42,5 +43,6 @@ class EnginesOnOneModel:
             prefix_caching=prefix_caching,
             kv_bits=kv_bits,
             kv_group_size=kv_group_size,
+            kv_at_rest=kv_at_rest,
         )
         return self._opener.open(self._loaded, options)

@@ -9,6 +9,7 @@ from semantic.domain.errors import InvalidRequestError
 
 EXACTNESS = ("token", "bit")
 CACHE_LAYOUTS = ("auto", "paged", "contiguous")
+KV_AT_REST = ("exact", "8", "8/4", "4")
 
 
 def _one_of(known: tuple[str, ...]) -> "Callable[[object, Attribute[str], str], None]":
@@ -27,8 +28,9 @@ class EngineOptions:
     ``kv_bits``: 8 or 4 to quantise keys and values as they are computed, from the first token on, in groups of
     ``kv_group_size``; None keeps them exact.
     ``store``: folder in which blocks and agents outlive the process, of at most ``store_bytes``. Without
-    ``prefix_caching`` every prompt is computed from its beginning. Raises :class:`InvalidRequestError` naming the
-    option.
+    ``prefix_caching`` every prompt is computed from its beginning. ``kv_at_rest``: bits of keys and values in blocks
+    that nobody computes on, in memory and in the store; keys / values where they differ. Raises
+    :class:`InvalidRequestError` naming the option.
     """
 
     memory_bytes: int
@@ -39,6 +41,7 @@ class EngineOptions:
     kv_group_size: int = 64
     prefill_step_size: int | None = None
     prefix_caching: bool = True
+    kv_at_rest: str = field(default="exact", validator=_one_of(KV_AT_REST))
     store: str | None = None
     store_bytes: int | None = None
 
@@ -48,6 +51,11 @@ class EngineOptions:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise InvalidRequestError(f"{name} must be positive, got {value!r}")
+        if self.exactness == "bit" and self.kv_at_rest != "exact":
+            raise InvalidRequestError(
+                f'exactness="bit" reuses what mlx_lm computed, so kv_at_rest can\'t be {self.kv_at_rest!r}; '
+                'leave it at "exact"'
+            )
         if self.exactness == "bit" and self.cache_layout == "paged":
             raise InvalidRequestError(
                 'exactness="bit" runs mlx_lm\'s own caches, so cache_layout can\'t be "paged"; leave it at "auto"'

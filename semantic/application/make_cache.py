@@ -25,7 +25,7 @@ def cache_context(profile: ModelProfile) -> CacheContext:
         model=profile.fingerprint,
         layers=hashlib.sha256(layers.encode()).hexdigest(),
         block_tokens=spec.block_tokens,
-        kv_precision=json.dumps(attrs.asdict(spec.precision), sort_keys=True),
+        kv_precision=json.dumps({**attrs.asdict(spec.precision), "at_rest": profile.kv_at_rest}, sort_keys=True),
         compute_dtype=profile.compute_dtype,
         cache_layout=profile.cache_layout,
         numerics=profile.numerics,

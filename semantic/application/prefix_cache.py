@@ -228,9 +228,12 @@ class PrefixCache:
         if lease.parts and lease.parts[-1].take is Take.COPY:
             used = lease.num_tokens - lease.parts[-1].block.start
             self._memory.copy(lease.held[-1], lease.placed[-1], used)
+        if not self._in_place:
+            self._memory.attach(lease.cache, table)
         if lease.placed:
             self._memory.resume(lease.cache, lease.placed, lease.num_tokens)
-        self._memory.attach(lease.cache, table[len(lease.placed) :] if self._in_place else table)
+        if self._in_place:
+            self._memory.attach(lease.cache, table[len(lease.placed) :])
 
     # -- leaving ---------------------------------------------------------------------------------
 

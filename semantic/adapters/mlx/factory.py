@@ -16,10 +16,13 @@ from semantic.adapters.mlx.model import MLXLanguageModel
 from semantic.adapters.mlx.quantised_layers import quantised_spec
 from semantic.adapters.mlx.runtime import Runtime
 from semantic.adapters.mlx.team import Team
+from semantic.adapters.quantisation.choose import codec_for
+from semantic.adapters.quantisation.kv_codec import KVCodec
 from semantic.application.engine_options import EngineOptions
 from semantic.application.ports.model import ModelProfile
 from semantic.application.ports.model_source import LoadedModel
 from semantic.application.ports.telemetry import Telemetry
+from semantic.domain.errors import UnsupportedPrecisionError
 
 REFERENCE_PREFILL_STEP_SIZE = 2048
 """mlx_lm's own chunk. The bit lane keeps it."""
@@ -61,6 +64,12 @@ class MLXModelFactory:
             device=runtime.device,
             context_length=context_length,
         )
+        codec = codec_for(options.kv_at_rest, spec)
+        if codec is not None and lane.layout != "paged":
+            raise UnsupportedPrecisionError(
+                f"kv_at_rest={options.kv_at_rest!r} quantises pages, and {loaded.name} keeps contiguous caches here "
+                f'({lane.reason}); leave kv_at_rest at "exact"'
+            )
         self._telemetry.event("model.lane", model=loaded.name, **attrs.asdict(lane))
         profile = ModelProfile(
             name=loaded.name,
@@ -77,8 +86,9 @@ class MLXModelFactory:
             weight_bytes=sum(array.nbytes for _, array in tree_flatten(loaded.model.parameters())),
             fingerprint=loaded.fingerprint,
             adapters=loaded.adapters,
+            kv_at_rest=options.kv_at_rest,
         )
-        return PreparedMLXModel(loaded.model, profile, lane, self._threads)
+        return PreparedMLXModel(loaded.model, profile, lane, self._threads, codec)
 
 
 @attrs.frozen
@@ -89,12 +99,13 @@ class PreparedMLXModel:
     profile: ModelProfile
     _lane: Lane
     _threads: int
+    _codec: KVCodec | None = None
 
     def build(self, num_blocks: int) -> MLXLanguageModel:
         """Make the pool's physical memory and bind the seam. Nothing stays behind if the memory is refused."""
         team = Team(self._threads)
         try:
-            memory = make_memory(self._model, self.profile.cache_spec, self._lane, num_blocks, team)
+            memory = make_memory(self._model, self.profile.cache_spec, self._lane, num_blocks, team, self._codec)
             return MLXLanguageModel(self._model, self.profile, memory, team)
         except BaseException:
             team.close()

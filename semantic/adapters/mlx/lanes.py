@@ -14,6 +14,7 @@ from semantic.adapters.mlx.cache_probe import holds_plain_attention
 from semantic.adapters.mlx.contiguous_cache import ContiguousMemory
 from semantic.adapters.mlx.joined_rows import JoinAttention
 from semantic.adapters.mlx.padded_layer import PaddedLayer
+from semantic.adapters.mlx.paged_at_rest import PagedMemoryAtRest
 from semantic.adapters.mlx.paged_attention import PagedAttention
 from semantic.adapters.mlx.paged_cache import PagedMemory
 from semantic.adapters.mlx.quantised_layers import make_layers
@@ -21,6 +22,7 @@ from semantic.adapters.mlx.rope_probe import depends_on_chunks
 from semantic.adapters.mlx.stacked_layer import StackedLayer
 from semantic.adapters.mlx.team import Team
 from semantic.adapters.mlx.trials import Trials
+from semantic.adapters.quantisation.kv_codec import KVCodec
 from semantic.domain.value_objects import ModelCacheSpec, Reuse
 
 Memory = PagedMemory | ContiguousMemory
@@ -77,10 +79,15 @@ def choose_lane(
     return _first_that_agrees(trials, model, spec, [_PAGED, *_CONTIGUOUS] if paged_first else list(_CONTIGUOUS), plain)
 
 
-def make_memory(model: nn.Module, spec: ModelCacheSpec, lane: Lane, num_blocks: int, team: Team) -> Memory:
-    """The physical memory of a pool of ``num_blocks``."""
+def make_memory(
+    model: nn.Module, spec: ModelCacheSpec, lane: Lane, num_blocks: int, team: Team, codec: KVCodec | None = None
+) -> Memory:
+    """The physical memory of a pool of ``num_blocks``. With a ``codec``, blocks at rest are quantised."""
     if lane.layout == "paged":
-        return PagedMemory(spec, num_blocks, PagedAttention(team))
+        attention = PagedAttention(team)
+        if codec is None:
+            return PagedMemory(spec, num_blocks, attention)
+        return PagedMemoryAtRest(spec, num_blocks, attention, codec)
     join: JoinAttention = partial(PaddedLayer, mask_axes=lane.mask_axes) if lane.batching == PADDED else StackedLayer
     return ContiguousMemory(lambda: make_layers(model, spec.precision), spec, join)
 

@@ -114,5 +114,6 @@ class EngineFactory(Protocol):
         prefix_caching: bool = True,
         kv_bits: int | None = None,
         kv_group_size: int = 64,
+        kv_at_rest: str = "exact",
     ) -> EngineFace:
         """Open one. The caller closes it. ``store`` is a place that the lab's stores gave."""

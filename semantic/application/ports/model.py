@@ -19,7 +19,8 @@ class ModelProfile:
     ``"one by one"`` otherwise. ``cache_layout``: ``"paged"`` or ``"contiguous"``.
     ``reuse``: where a cached context may be taken up again. ``numerics``: operations and versions that the bits of
     keys and values depend on. ``fingerprint``: of weights, configuration and tokenizer.
-    ``adapters``: those of the LoRA adapters on top of them, in order.
+    ``adapters``: those of the LoRA adapters on top of them, in order. ``kv_at_rest``: how keys and values are stored
+    in blocks that nobody computes on.
     """
 
     name: str
@@ -36,6 +37,7 @@ class ModelProfile:
     numerics: str = ""
     fingerprint: str = ""
     adapters: tuple[str, ...] = ()
+    kv_at_rest: str = "exact"
 
     @property
     def identity(self) -> str:
@@ -103,7 +105,8 @@ class CacheMemory(Protocol):
     def resume(self, cache: SequenceCache, block_ids: Sequence[BlockId], num_tokens: int) -> None:
         """Let an empty cache begin with the first ``num_tokens`` tokens that filled blocks hold.
 
-        Where blocks are sealed in place they are attached too; otherwise their contents are copied.
+        Where blocks are sealed in place they are attached too; otherwise their contents are copied, and the cache's own
+        blocks are attached before.
         """
 
     def copy(self, source: BlockId, target: BlockId, num_tokens: int) -> None:

@@ -1,0 +1,98 @@
+"""Pages for what runs, quantised blocks for what rests.
+
+A running sequence computes on exact pages of its own. What it leaves behind is quantised, and whoever takes it up, at
+once or after a restart, gets the quantised values: output does not depend on where a block was found.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from semantic.adapters.mlx.host_block import HostBlock
+from semantic.adapters.mlx.paged_attention import PagedAttention
+from semantic.adapters.mlx.paged_cache import PagedMemory, PagedSequenceCache
+from semantic.adapters.mlx.rows_at_rest import RowsAtRest
+from semantic.adapters.quantisation.kv_codec import KVCodec
+from semantic.application.ports.block_store import Place, Tensor
+from semantic.domain.identifiers import BlockId
+from semantic.domain.value_objects import ModelCacheSpec
+
+
+class PagedMemoryAtRest(PagedMemory):
+    """Pages that belong to open caches, whose blocks are accounting, and sealed blocks beside them."""
+
+    seals_in_place = False
+
+    def __init__(self, spec: ModelCacheSpec, num_blocks: int, attention: PagedAttention, codec: KVCodec) -> None:
+        super().__init__(spec, num_blocks, attention)
+        self._rows = RowsAtRest(spec, codec)
+        self._sealed: dict[BlockId, HostBlock] = {}
+        self._tokens: dict[BlockId, int] = {}  # that each sealed block holds
+        self._open: set[PagedSequenceCache] = set()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all pages and of all sealed blocks."""
+        return super().nbytes + sum(block.nbytes for block in self._sealed.values())
+
+    def attach(self, cache: PagedSequenceCache, block_ids: Sequence[BlockId]) -> None:
+        """Give the cache a page for each of its blocks. It keeps them until it is closed."""
+        cache.table.extend(self._arena.take() for _ in block_ids)
+        self._open.add(cache)
+
+    def close(self, cache: PagedSequenceCache) -> None:
+        """Free the cache's pages."""
+        for slot in cache.table:
+            self._arena.give_back(slot)
+        self._open.discard(cache)
+        super().close(cache)
+
+    def resume(self, cache: PagedSequenceCache, block_ids: Sequence[BlockId], num_tokens: int) -> None:
+        """Write what sealed blocks hold into the cache's own pages, which are attached already."""
+        assert cache.num_tokens == 0, "only an empty cache can resume"
+        for page, block_id in enumerate(block_ids):
+            block = self._sealed[block_id]
+            arrays = list(self._arena.rows(cache.table[page], self._tokens[block_id]))
+            for layer, (keys, values) in enumerate(zip(arrays[::2], arrays[1::2], strict=True)):
+                self._rows.get(block, layer, keys, values)
+        cache.num_tokens = num_tokens
+
+    def copy(self, source: BlockId, target: BlockId, num_tokens: int) -> None:
+        """Never needed: a sealed block isn't written on, so a part of it can be resumed where it is."""
+        raise AssertionError("sealed blocks are not copied")
+
+    def sealed_bytes(self, start: int, num_tokens: int, *, with_state: bool) -> int:
+        """What the codes and scales of so many tokens take."""
+        return self._rows.nbytes(num_tokens)
+
+    def seal(self, cache: PagedSequenceCache, block_id: BlockId, start: int, num_tokens: int) -> None:
+        """Quantise the rows of the page that begins at ``start``."""
+        block = HostBlock()
+        arrays = list(self._arena.rows(cache.table[start // self.spec.block_tokens], num_tokens))
+        for layer, (keys, values) in enumerate(zip(arrays[::2], arrays[1::2], strict=True)):
+            self._rows.put(block, layer, keys, values)
+        self._keep(block_id, block, num_tokens)
+
+    def contents(self, block_id: BlockId, num_tokens: int) -> list[Tensor]:
+        """The block's arrays, which hold just as many tokens as it was sealed with."""
+        return self._sealed[block_id].tensors()
+
+    def receive(self, block_id: BlockId, num_tokens: int) -> Place:
+        """Room for the block's arrays."""
+        block = HostBlock()
+        self._keep(block_id, block, num_tokens)
+        return block.place(lambda headers: self._rows.check(headers, num_tokens))
+
+    def discard(self, block_ids: Iterable[BlockId]) -> None:
+        """Free sealed blocks that nobody holds; a running sequence's pages go with its cache."""
+        for block_id in block_ids:
+            if self._sealed.pop(block_id, None) is not None:
+                del self._tokens[block_id]
+
+    def clear(self) -> None:
+        """Free everything."""
+        for cache in list(self._open):
+            self.close(cache)
+        self._sealed.clear()
+        self._tokens.clear()
+
+    def _keep(self, block_id: BlockId, block: HostBlock, num_tokens: int) -> None:
+        self._sealed[block_id], self._tokens[block_id] = block, num_tokens

@@ -1,0 +1,61 @@
+"""Keys and values of a sealed block, quantised: into a block's arrays and back."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from semantic.adapters.mlx.host_block import HostBlock, expect
+from semantic.adapters.mlx.page_arena import Array
+from semantic.adapters.quantisation.kv_codec import KVCodec
+from semantic.application.ports.block_store import TensorHeader
+from semantic.domain.value_objects import LayerKind, LayerSpec, ModelCacheSpec
+
+_NAMES = {"float16": "F16", "uint8": "U8", "float32": "F32"}
+
+
+class RowsAtRest:
+    """The layers of ``spec`` that keep a row for each token. One whose numbers 16-bit scales can't hold stays exact."""
+
+    def __init__(self, spec: ModelCacheSpec, codec: KVCodec) -> None:
+        self._codec = codec
+        self._layers = {i: layer for i, layer in enumerate(spec.layers) if layer.kind is LayerKind.FULL}
+
+    def nbytes(self, num_tokens: int) -> int:
+        """Bytes that so many tokens take."""
+        return sum(self._codec.precision.layer_bytes(layer, num_tokens) for layer in self._layers.values())
+
+    def put(self, block: HostBlock, index: int, keys: Array, values: Array) -> None:
+        """Quantise one layer's rows, ``[kv_heads, tokens, head_dim]``, into a block."""
+        try:
+            arrays = self._codec.encode(keys, values)
+        except OverflowError:
+            arrays = {"keys": np.array(keys, np.float32), "values": np.array(values, np.float32)}
+        for name, array in arrays.items():
+            block.put(f"layers.{index}.{name}", _NAMES[str(array.dtype)], array)
+
+    def get(self, block: HostBlock, index: int, keys: Array, values: Array) -> None:
+        """Write one layer's rows, all that the block has, into ``keys`` and ``values``, which may be views."""
+        prefix = f"layers.{index}."
+        if prefix + "keys" in block:
+            keys[:], values[:] = block.array(prefix + "keys"), block.array(prefix + "values")
+        else:
+            self._codec.decode(block.named(prefix), keys, values)
+
+    def check(self, headers: Sequence[TensorHeader], num_tokens: int) -> None:
+        """Raise ``BlockDamagedError`` unless these are the arrays of so many tokens; states are passed over."""
+        rows = [header for header in headers if ".state" not in header.name]
+        names = {header.name for header in rows}
+        expected = [
+            header
+            for i, layer in self._layers.items()
+            for header in self._headers(i, layer, num_tokens, exact=f"layers.{i}.keys" in names)
+        ]
+        expect(rows, expected)
+
+    def _headers(self, index: int, layer: LayerSpec, tokens: int, *, exact: bool) -> Iterator[TensorHeader]:
+        heads, key_dim, value_dim = layer.kv_heads, layer.key_head_dim, layer.value_head_dim
+        shapes = self._codec.shapes(heads, tokens, key_dim, value_dim)
+        if exact:
+            shapes = {"keys": ("float32", (heads, tokens, key_dim)), "values": ("float32", (heads, tokens, value_dim))}
+        for name, (dtype, shape) in shapes.items():
+            yield TensorHeader(f"layers.{index}.{name}", _NAMES[dtype], shape)
