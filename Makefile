@@ -58,6 +58,10 @@ test: lint model  ## lint and all tests
 test-fast: install  ## the tests that need no model
 	$(BIN)/pytest -m "not model"
 
+.PHONY: architectures
+architectures: install  ## run every architecture against mlx_lm and write docs/architectures.md
+	cd tests && ../$(BIN)/python -m conformance.table
+
 .PHONY: bench
 bench: model  ## this engine and mlx_lm in turn, ratios printed; ARGS=... is handed on
 	$(BIN)/python -m benchmarks.bench $(ARGS)
@@ -69,4 +73,4 @@ clean:  ## remove .venv and what tools left behind; fetched models stay
 
 .PHONY: help
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -22,7 +22,6 @@ from semantic.application.engine_options import EngineOptions
 from semantic.application.ports.model import ModelProfile
 from semantic.application.ports.model_source import LoadedModel
 from semantic.application.ports.telemetry import Telemetry
-from semantic.domain.errors import UnsupportedPrecisionError
 
 REFERENCE_PREFILL_STEP_SIZE = 2048
 """mlx_lm's own chunk. The bit lane keeps it."""
@@ -65,16 +64,11 @@ class MLXModelFactory:
             context_length=context_length,
         )
         codec = codec_for(options.kv_at_rest, spec)
-        if codec is not None and lane.layout != "paged":
-            raise UnsupportedPrecisionError(
-                f"kv_at_rest={options.kv_at_rest!r} quantises pages, and {loaded.name} keeps contiguous caches here "
-                f'({lane.reason}); leave kv_at_rest at "exact"'
-            )
         self._telemetry.event("model.lane", model=loaded.name, **attrs.asdict(lane))
         profile = ModelProfile(
             name=loaded.name,
             vocab_size=_vocab_size(loaded.model),
-            context_length=context_length,
+            context_length=None if lane.stretches else context_length,
             cache_spec=spec,
             compute_dtype=spec.precision.dtype,
             device=runtime.device,
@@ -129,10 +123,12 @@ def _step_size(lane: Lane, device: str) -> int:
 
 
 def _vocab_size(model: nn.Module) -> int:
-    """What the logits' last axis is; nothing is computed to learn it."""
+    """What the logits' last axis is. They are computed: what is left lazy here could not be run on another thread."""
     from mlx_lm.models.cache import make_prompt_cache
 
-    return int(model(mx.zeros((1, 1), mx.uint32), cache=make_prompt_cache(model)).shape[-1])
+    logits = model(mx.zeros((1, 1), mx.uint32), cache=make_prompt_cache(model))
+    mx.eval(logits)
+    return int(logits.shape[-1])
 
 
 def _context_length(model: nn.Module) -> int | None:

@@ -11,6 +11,7 @@ import mlx.nn as nn
 from attrs import evolve, frozen
 
 from semantic.adapters.mlx.cache_probe import holds_plain_attention
+from semantic.adapters.mlx.contiguous_at_rest import ContiguousMemoryAtRest
 from semantic.adapters.mlx.contiguous_cache import ContiguousMemory
 from semantic.adapters.mlx.joined_rows import JoinAttention
 from semantic.adapters.mlx.padded_layer import PaddedLayer
@@ -35,6 +36,7 @@ class Lane:
     """A way to run a model, and where its cached contexts may be taken up. ``reason`` says why, for people.
 
     ``reference_chunks``: whether what the model says depends on the prefill chunk, so that it must be mlx_lm's.
+    ``stretches``: whether its positions stretch with the context, which then has no end.
     ``mask_axes``: of the masks that padded rows need; 5 where a model groups the query heads of a key head.
     """
 
@@ -43,6 +45,7 @@ class Lane:
     reason: str = ""
     reuse: Reuse = Reuse.ANYWHERE
     reference_chunks: bool = False
+    stretches: bool = False
     mask_axes: int = 4
 
 
@@ -72,7 +75,8 @@ def choose_lane(
     if exactness == "bit":
         return _as_mlx_lm_does("bit exactness keeps mlx_lm's own operations and shapes", plain)
     if depends_on_chunks(model, context_length):
-        return _as_mlx_lm_does("its positions depend on how a prompt is cut into chunks (dynamic NTK)", plain)
+        reason = "its positions depend on how a prompt is cut into chunks (dynamic NTK)"
+        return evolve(_as_mlx_lm_does(reason, plain), stretches=True)
     may_page = plain and not spec.precision.is_quantised
     paged_first = may_page and (layout == "paged" or (layout, device) == ("auto", "cpu"))
     trials = Trials(model, spec, plain=plain, context_length=context_length)
@@ -89,7 +93,10 @@ def make_memory(
             return PagedMemory(spec, num_blocks, attention)
         return PagedMemoryAtRest(spec, num_blocks, attention, codec)
     join: JoinAttention = partial(PaddedLayer, mask_axes=lane.mask_axes) if lane.batching == PADDED else StackedLayer
-    return ContiguousMemory(lambda: make_layers(model, spec.precision), spec, join)
+    layers = partial(make_layers, model, spec.precision)
+    if codec is None:
+        return ContiguousMemory(layers, spec, join)
+    return ContiguousMemoryAtRest(layers, spec, join).with_codec(codec)
 
 
 def _as_mlx_lm_does(reason: str, plain: bool) -> Lane:
@@ -110,14 +117,16 @@ def _first_that_agrees(
             found = lane
             break
         reasons.append(f"{_rows(lane)} don't: {refusal}")
-    if found.batching != RAGGED and (refusal := trials.try_chunks()) is not None:
-        return _as_mlx_lm_does(refusal, plain)
+    if plain and found.batching == RAGGED:  # keys and values that are attended to as they lie can be cut anywhere
+        return evolve(found, reason="; ".join(reasons))
+    if (refusal := trials.try_chunks()) is not None:
+        reuse = Reuse.AT_CHUNKS if plain else Reuse.NEVER
+        return evolve(found, reason="; ".join([*reasons, refusal]), reuse=reuse, reference_chunks=True)
     reuse = Reuse.ANYWHERE if plain else Reuse.AT_STATES
-    if found.batching != RAGGED or not plain:  # whose rows are attended to as they lie can be cut anywhere
-        refusal = trials.try_resumed(make_memory(model, spec, Lane("contiguous", ONE_BY_ONE), Trials.ROWS, Team(1)))
-        if refusal is not None:
-            reasons.append(refusal)
-            reuse = Reuse.AT_CHUNKS if plain else Reuse.NEVER
+    refusal = trials.try_resumed(make_memory(model, spec, Lane("contiguous", ONE_BY_ONE), Trials.ROWS, Team(1)))
+    if refusal is not None:
+        reasons.append(refusal)
+        reuse = Reuse.AT_CHUNKS if plain else Reuse.NEVER
     return evolve(found, reason="; ".join(reasons), reuse=reuse)
 
 

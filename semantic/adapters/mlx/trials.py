@@ -36,6 +36,9 @@ _WINDOW = 4
 _LONG = 2304
 """Tokens of an invented context: more than what models with sparse attention read in full (2,048)."""
 
+_UNKNOWN = 512
+"""Taken as the context of a model that tells none: it may have a table of positions, which must not be left."""
+
 _TOLERANCE = {"float32": 1e-3}
 _HALF_TOLERANCE = 5e-2
 _ROUNDED = 5e-2  # a last bit that differs can round a key or value to the next code
@@ -51,7 +54,7 @@ class Trials:
         self, model: nn.Module, spec: ModelCacheSpec, *, plain: bool, context_length: int | None = None
     ) -> None:
         self._model, self._spec, self._plain = model, spec, plain
-        self._long = min(_LONG, (context_length or 2 * _LONG) // 2)
+        self._long = min(_LONG, (context_length or _UNKNOWN) // 2)
         self._own: dict[Any, Logits] = {}
 
     def try_batch(self, memory: Any, *, padded: bool) -> str | None:
@@ -93,7 +96,7 @@ class Trials:
     def try_chunks(self) -> str | None:
         """Why far into a context it matters how many tokens are fed at once, or None."""
         tokens, start = _MIXED[2][:3], _MIXED[2]
-        at_once, apart = (self._lengthened(self._own_row(start, windows=None)) for _ in range(2))
+        at_once, apart = (self._lengthened(self._own_row(start)) for _ in range(2))
         whole = _as_float32(self._model(mx.array([tokens]), cache=at_once))
         steps = [self._own_step(apart, token) for token in tokens]
         refusal = self._difference(whole, steps[-1])
@@ -109,8 +112,8 @@ class Trials:
             )
         return self._own[prompts, steps]
 
-    def _own_row(self, prompt: Sequence[int], windows: int | None = _WINDOW) -> list[Any]:
-        caches = _shrunk(make_layers(self._model, self._spec.precision), windows)
+    def _own_row(self, prompt: Sequence[int]) -> list[Any]:
+        caches = _shrunk(make_layers(self._model, self._spec.precision))
         if len(prompt) > 1:
             mx.eval(self._model(mx.array([prompt[:-1]]), cache=caches))
         return caches
@@ -138,7 +141,7 @@ class Trials:
 
     def _open(self, memory: Any) -> Any:
         row = memory.open()
-        _shrunk(getattr(row, "layers", []), _WINDOW)
+        _shrunk(getattr(row, "layers", []))
         return row
 
     def _feed(self, memory: Any, row: Any, token_ids: Sequence[int]) -> None:
@@ -194,12 +197,19 @@ def _token(prompt: Sequence[int], step: int) -> int:
     return prompt[-1] + step
 
 
-def _shrunk(caches: list[Any], window: int | None) -> list[Any]:
+def _shrunk(caches: list[Any]) -> list[Any]:
     """Windows become small: what holds beyond a small one holds beyond a large one."""
     for cache in flatten_caches(caches):
-        if window is not None and type(cache) is RotatingKVCache:
-            cache.max_size = min(cache.max_size, window)
+        if type(cache) is RotatingKVCache and cache.max_size > _WINDOW:
+            cache.make_mask = partial(_narrower_mask, cache, cache.max_size - _WINDOW)
+            cache.max_size = _WINDOW
     return caches
+
+
+def _narrower_mask(cache: Any, by: int, n: int, window_size: int | None = None, return_array: bool = False) -> Any:
+    """The mask for a window that was made smaller by so many tokens, as the cache was."""
+    narrower = None if window_size is None else max(1, window_size - by)
+    return type(cache).make_mask(cache, n, window_size=narrower, return_array=return_array)
 
 
 def _invented(like: mx.array, tokens: int) -> mx.array:
