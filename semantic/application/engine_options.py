@@ -56,6 +56,11 @@ class EngineOptions:
                 f'exactness="bit" reuses what mlx_lm computed, so kv_at_rest can\'t be {self.kv_at_rest!r}; '
                 'leave it at "exact"'
             )
+        if self.kv_bits is not None and self.kv_at_rest != "exact":
+            raise InvalidRequestError(
+                f"kv_bits={self.kv_bits!r} keeps blocks in the codes that it computes with, so kv_at_rest can't be "
+                f'{self.kv_at_rest!r}; set one of the two'
+            )
         if self.exactness == "bit" and self.cache_layout == "paged":
             raise InvalidRequestError(
                 'exactness="bit" runs mlx_lm\'s own caches, so cache_layout can\'t be "paged"; leave it at "auto"'

@@ -105,7 +105,7 @@ class ContiguousMemory:
 
     def seal(self, cache: ContiguousSequenceCache, block_id: BlockId, start: int, num_tokens: int) -> None:
         """Copy the tokens' rows, and at the cache's end the state of layers that have no rows."""
-        block = self._sealed[block_id] = SealedBlock()
+        block = self._sealed[block_id] = SealedBlock(num_tokens)
         block.fill(cache.leaves, start, num_tokens, with_state=start + num_tokens == cache.num_tokens)
 
     def contents(self, block_id: BlockId, num_tokens: int) -> list[Tensor]:
@@ -114,7 +114,7 @@ class ContiguousMemory:
 
     def receive(self, block_id: BlockId, num_tokens: int) -> Place:
         """Room for the block's arrays."""
-        self._sealed[block_id] = block = SealedBlock()
+        self._sealed[block_id] = block = SealedBlock(num_tokens)
         return block.place(lambda headers: expect(_without_states(headers), self._expected(num_tokens)))
 
     def close(self, cache: ContiguousSequenceCache) -> None:

@@ -22,7 +22,6 @@ from semantic.application.engine_options import EngineOptions
 from semantic.application.ports.model import ModelProfile
 from semantic.application.ports.model_source import LoadedModel
 from semantic.application.ports.telemetry import Telemetry
-from semantic.domain.errors import UnsupportedPrecisionError
 
 REFERENCE_PREFILL_STEP_SIZE = 2048
 """mlx_lm's own chunk. The bit lane keeps it."""
@@ -65,11 +64,6 @@ class MLXModelFactory:
             context_length=context_length,
         )
         codec = codec_for(options.kv_at_rest, spec)
-        if codec is not None and lane.layout != "paged":
-            raise UnsupportedPrecisionError(
-                f"kv_at_rest={options.kv_at_rest!r} quantises pages, and {loaded.name} keeps contiguous caches here "
-                f'({lane.reason}); leave kv_at_rest at "exact"'
-            )
         self._telemetry.event("model.lane", model=loaded.name, **attrs.asdict(lane))
         profile = ModelProfile(
             name=loaded.name,

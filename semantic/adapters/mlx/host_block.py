@@ -26,9 +26,10 @@ DTYPES: dict[str, Any] = {
 
 
 class HostBlock:
-    """Arrays, each with its dtype's name; immutable once it is filled."""
+    """Arrays of ``num_tokens`` tokens, each with its dtype's name; immutable once it is filled."""
 
-    def __init__(self) -> None:
+    def __init__(self, num_tokens: int) -> None:
+        self.num_tokens = num_tokens
         self._arrays: dict[str, tuple[str, HostArray]] = {}
         self.nbytes = 0
 

@@ -11,6 +11,7 @@ import mlx.nn as nn
 from attrs import evolve, frozen
 
 from semantic.adapters.mlx.cache_probe import holds_plain_attention
+from semantic.adapters.mlx.contiguous_at_rest import ContiguousMemoryAtRest
 from semantic.adapters.mlx.contiguous_cache import ContiguousMemory
 from semantic.adapters.mlx.joined_rows import JoinAttention
 from semantic.adapters.mlx.padded_layer import PaddedLayer
@@ -92,7 +93,10 @@ def make_memory(
             return PagedMemory(spec, num_blocks, attention)
         return PagedMemoryAtRest(spec, num_blocks, attention, codec)
     join: JoinAttention = partial(PaddedLayer, mask_axes=lane.mask_axes) if lane.batching == PADDED else StackedLayer
-    return ContiguousMemory(lambda: make_layers(model, spec.precision), spec, join)
+    layers = partial(make_layers, model, spec.precision)
+    if codec is None:
+        return ContiguousMemory(layers, spec, join)
+    return ContiguousMemoryAtRest(layers, spec, join).with_codec(codec)
 
 
 def _as_mlx_lm_does(reason: str, plain: bool) -> Lane:

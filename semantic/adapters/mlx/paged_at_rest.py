@@ -25,7 +25,6 @@ class PagedMemoryAtRest(PagedMemory):
         super().__init__(spec, num_blocks, attention)
         self._rows = RowsAtRest(spec, codec)
         self._sealed: dict[BlockId, HostBlock] = {}
-        self._tokens: dict[BlockId, int] = {}  # that each sealed block holds
         self._open: set[PagedSequenceCache] = set()
 
     @property
@@ -50,7 +49,7 @@ class PagedMemoryAtRest(PagedMemory):
         assert cache.num_tokens == 0, "only an empty cache can resume"
         for page, block_id in enumerate(block_ids):
             block = self._sealed[block_id]
-            arrays = list(self._arena.rows(cache.table[page], self._tokens[block_id]))
+            arrays = list(self._arena.rows(cache.table[page], block.num_tokens))
             for layer, (keys, values) in enumerate(zip(arrays[::2], arrays[1::2], strict=True)):
                 self._rows.get(block, layer, keys, values)
         cache.num_tokens = num_tokens
@@ -65,11 +64,10 @@ class PagedMemoryAtRest(PagedMemory):
 
     def seal(self, cache: PagedSequenceCache, block_id: BlockId, start: int, num_tokens: int) -> None:
         """Quantise the rows of the page that begins at ``start``."""
-        block = HostBlock()
+        block = self._sealed[block_id] = HostBlock(num_tokens)
         arrays = list(self._arena.rows(cache.table[start // self.spec.block_tokens], num_tokens))
         for layer, (keys, values) in enumerate(zip(arrays[::2], arrays[1::2], strict=True)):
             self._rows.put(block, layer, keys, values)
-        self._keep(block_id, block, num_tokens)
 
     def contents(self, block_id: BlockId, num_tokens: int) -> list[Tensor]:
         """The block's arrays, which hold just as many tokens as it was sealed with."""
@@ -77,22 +75,16 @@ class PagedMemoryAtRest(PagedMemory):
 
     def receive(self, block_id: BlockId, num_tokens: int) -> Place:
         """Room for the block's arrays."""
-        block = HostBlock()
-        self._keep(block_id, block, num_tokens)
+        block = self._sealed[block_id] = HostBlock(num_tokens)
         return block.place(lambda headers: self._rows.check(headers, num_tokens))
 
     def discard(self, block_ids: Iterable[BlockId]) -> None:
         """Free sealed blocks that nobody holds; a running sequence's pages go with its cache."""
         for block_id in block_ids:
-            if self._sealed.pop(block_id, None) is not None:
-                del self._tokens[block_id]
+            self._sealed.pop(block_id, None)
 
     def clear(self) -> None:
         """Free everything."""
         for cache in list(self._open):
             self.close(cache)
         self._sealed.clear()
-        self._tokens.clear()
-
-    def _keep(self, block_id: BlockId, block: HostBlock, num_tokens: int) -> None:
-        self._sealed[block_id], self._tokens[block_id] = block, num_tokens

@@ -34,11 +34,15 @@ class SealedBlock(HostBlock):
     def fill(self, caches: Sequence[Any], start: int, num_tokens: int, *, with_state: bool) -> None:
         """Copy what ``caches`` hold of the tokens at ``[start, start + num_tokens)``, and their state if asked."""
         for i, cache in enumerate(caches):
-            if keeps_rows(cache):
-                for name, array in rows_of(cache):
-                    self._put(f"layers.{i}.{name}", array[0, :, start : start + num_tokens])
-            elif with_state:
-                self._put_state(i, _window_only(cache))
+            self.fill_layer(i, cache, start, num_tokens, with_state=with_state)
+
+    def fill_layer(self, index: int, cache: Any, start: int, num_tokens: int, *, with_state: bool) -> None:
+        """The same of one layer's cache, the ``index``-th."""
+        if keeps_rows(cache):
+            for name, array in rows_of(cache):
+                self._put(f"layers.{index}.{name}", array[0, :, start : start + num_tokens])
+        elif with_state:
+            self._put_state(index, _window_only(cache))
 
     def restore_state(self, index: int, cache: Any) -> None:
         """Give a fresh cache the state that was kept of the ``index``-th one."""

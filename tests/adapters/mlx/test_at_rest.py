@@ -1,6 +1,7 @@
 """Blocks at rest in few bits: whoever takes them up gets the same, at once, after a restart, from a file."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tiny_models import ARCHITECTURES, build
 
 import semantic
 from semantic.adapters.mlx.sampler import Sampler
-from semantic.domain.errors import InvalidRequestError, InvalidSettingError, UnsupportedPrecisionError
+from semantic.domain.errors import InvalidRequestError, InvalidSettingError, InvalidSpecError
 
 pytestmark = pytest.mark.mlx
 
@@ -22,6 +23,14 @@ AT_REST = ("8", "8/4", "4")
 
 def ids(tokens: int, seed: int = 0) -> list[int]:
     return [int(token) for token in np.random.default_rng(seed).integers(0, 128, tokens)]
+
+
+LANES: dict[str, tuple[str, dict[str, Any]]] = {
+    "pages": ("llama", {}),
+    "contiguous": ("llama", {"cache_layout": "contiguous"}),
+    "windows and full attention": ("gemma3", {}),
+    "recurrent and full attention": ("lfm2", {}),
+}
 
 
 @pytest.fixture(scope="module")
@@ -53,22 +62,26 @@ def continued(engine: semantic.Engine, prompt: Sequence[int], seen: list[np.ndar
     return done, np.stack(seen)
 
 
+@pytest.mark.parametrize("lane", LANES)
 @pytest.mark.parametrize("at_rest", AT_REST)
 def test_hot_warm_and_imported_blocks_give_the_same_logits(
-    at_rest: str, model: nn.Module, tmp_path: Path, seen: list[np.ndarray[Any, Any]]
+    at_rest: str, lane: str, tmp_path: Path, seen: list[np.ndarray[Any, Any]]
 ) -> None:
+    architecture, options = LANES[lane]
+    model = build(ARCHITECTURES[architecture])
+    engine_with = partial(opened, model, at_rest, **options)
     prompt = ids(600)
-    with opened(model, at_rest, store=tmp_path / "kv") as engine:
+    with engine_with(store=tmp_path / "kv") as engine:
         agent = engine.agent("alice")
         agent.generate(prompt, max_tokens=1)
         agent.export(tmp_path / "alice")
-    with opened(model, at_rest) as engine:
+    with engine_with() as engine:
         engine.generate(prompt, max_tokens=1)
         hot, hot_logits = continued(engine, prompt, seen)
-    with opened(model, at_rest, store=tmp_path / "kv") as engine:
+    with engine_with(store=tmp_path / "kv") as engine:
         warm, warm_logits = continued(engine, prompt, seen)
         assert engine.stats().cached_tokens_from_store == warm.usage.cached_tokens
-    with opened(model, at_rest) as engine:
+    with engine_with() as engine:
         engine.import_agent(tmp_path / "alice")
         carried, carried_logits = continued(engine, prompt, seen)
     assert hot.usage.cached_tokens == warm.usage.cached_tokens == carried.usage.cached_tokens == 600
@@ -119,5 +132,7 @@ def test_what_cannot_be_quantised_at_rest_is_refused_by_name(model: nn.Module) -
         opened(model, "3")
     with pytest.raises(InvalidRequestError, match='leave it at "exact"'):
         opened(model, "8", exactness="bit")
-    with pytest.raises(UnsupportedPrecisionError, match="contiguous"):
-        opened(model, "8", cache_layout="contiguous")
+    with pytest.raises(InvalidRequestError, match="set one of the two"):
+        opened(model, "8", kv_bits=8)
+    with pytest.raises(InvalidSpecError, match="keeps none"):
+        opened(build(ARCHITECTURES["mamba"]), "8")
