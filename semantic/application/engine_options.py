@@ -46,7 +46,7 @@ class EngineOptions:
     store_bytes: int | None = None
 
     def __attrs_post_init__(self) -> None:
-        check_kv_bits(self.kv_bits, self.kv_group_size, self.cache_layout)
+        check_kv_bits(self.kv_bits, self.kv_group_size, self.cache_layout, self.kv_at_rest)
         for name in ("max_num_seqs", "prefill_step_size", "memory_bytes", "store_bytes"):
             value = getattr(self, name)
             if value is not None and value <= 0:

@@ -6,7 +6,7 @@ KV_BITS = (8, 4)
 KV_GROUP_SIZES = (32, 64, 128)
 
 
-def check_kv_bits(kv_bits: int | str | None, kv_group_size: int, cache_layout: str) -> None:
+def check_kv_bits(kv_bits: int | str | None, kv_group_size: int, cache_layout: str, kv_at_rest: str) -> None:
     """Raise :class:`UnsupportedPrecisionError`, which says what would work, unless caches can be quantised so."""
     if kv_group_size not in KV_GROUP_SIZES:
         sizes = ", ".join(map(str, KV_GROUP_SIZES))
@@ -22,4 +22,9 @@ def check_kv_bits(kv_bits: int | str | None, kv_group_size: int, cache_layout: s
         raise UnsupportedPrecisionError(
             f'pages hold exact keys and values, so with kv_bits={kv_bits} cache_layout can\'t be "paged"; '
             'leave it at "auto"'
+        )
+    if kv_at_rest != "exact":
+        raise UnsupportedPrecisionError(
+            f"kv_bits={kv_bits} lie at rest as they are computed, so kv_at_rest can't be {kv_at_rest!r}; "
+            'leave it at "exact", or kv_bits out'
         )

@@ -1,0 +1,72 @@
+"""What can't be quantised in compute is refused by name, with what would work; nothing falls back to exact caches."""
+
+from typing import Any
+
+import mlx.nn as nn
+import pytest
+from tiny_models import ARCHITECTURES, DENSE, Architecture, build
+
+import semantic
+from semantic.domain.errors import SemanticError, UnsupportedPrecisionError
+
+pytestmark = pytest.mark.mlx
+
+
+def llama(head_dim: int = 64) -> nn.Module:
+    return build(Architecture("llama", DENSE | {"head_dim": head_dim}))
+
+
+def refusal(model: nn.Module, **options: Any) -> str:
+    with pytest.raises(UnsupportedPrecisionError) as caught:
+        semantic.open((model, None), memory="64MB", **{"kv_bits": 8, **options})
+    assert isinstance(caught.value, SemanticError)
+    return str(caught.value)
+
+
+def test_windows_are_refused() -> None:
+    assert refusal(build(ARCHITECTURES["gemma3"])) == (
+        "kv_bits quantises full attention, and a layer of this model keeps its keys in a RotatingKVCache, "
+        "which mlx_lm can't quantise; leave kv_bits out to keep its caches exact"
+    )
+
+
+def test_a_model_with_recurrent_state_only_has_nothing_to_quantise() -> None:
+    assert "keeps recurrent state and no keys or values" in refusal(build(ARCHITECTURES["mamba"]))
+
+
+def test_a_group_size_that_does_not_divide_the_head_names_one_that_does() -> None:
+    assert refusal(llama(32)) == (
+        "kv_group_size 64 does not divide the model's head dimensions (32); kv_group_size=32 would work"
+    )
+    assert "no group size does; leave kv_bits out" in refusal(llama(16))
+
+
+def test_latent_attention_that_multiplies_the_keys_itself_is_refused() -> None:
+    model = build(Architecture("gemma2", ARCHITECTURES["gemma2"].arguments | {"head_dim": 64}))
+    assert "this model's attention can't read quantised keys and values" in refusal(model)
+
+
+def test_pages_are_refused() -> None:
+    assert 'cache_layout can\'t be "paged"' in refusal(llama(), cache_layout="paged")
+
+
+@pytest.mark.parametrize("bits", [2, 0, True, "8/4", "q8"])
+def test_other_bits_are_refused_and_point_to_blocks_at_rest(bits: Any) -> None:
+    assert "kv_bits must be 8 or 4, for keys and values alike" in (message := refusal(llama(), kv_bits=bits))
+    assert 'kv_at_rest="8/4"' in message
+
+
+def test_other_group_sizes_are_refused() -> None:
+    assert refusal(llama(), kv_group_size=48) == "kv_group_size must be one of 32, 64, 128, got 48"
+
+
+def test_caches_that_are_quantised_in_compute_are_not_quantised_again_at_rest() -> None:
+    assert "kv_at_rest can't be '4'" in refusal(llama(), kv_at_rest="4")
+
+
+def test_an_environment_variable_sets_the_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEMANTIC_KV_BITS", "4")
+    monkeypatch.setenv("SEMANTIC_KV_GROUP_SIZE", "32")
+    with semantic.open((llama(32), None), memory="64MB") as engine:
+        assert engine.profile.cache_spec.precision.bits == 4
+        assert engine.profile.cache_spec.precision.group_size == 32
