@@ -59,7 +59,7 @@ class EngineOptions:
         if self.kv_bits is not None and self.kv_at_rest != "exact":
             raise InvalidRequestError(
                 f"kv_bits={self.kv_bits!r} keeps blocks in the codes that it computes with, so kv_at_rest can't be "
-                f'{self.kv_at_rest!r}; set one of the two'
+                f"{self.kv_at_rest!r}; set one of the two"
             )
         if self.exactness == "bit" and self.cache_layout == "paged":
             raise InvalidRequestError(
