@@ -10,7 +10,9 @@ from mlx.utils import tree_flatten
 
 from semantic.adapters.mlx.cache_probe import derive_cache_spec
 from semantic.adapters.mlx.fingerprint import identified
-from semantic.adapters.mlx.lanes import Lane, choose_lane, make_memory
+from semantic.adapters.mlx.host_quantised_layer import KERNEL as HOST_QUANTISED_KERNEL
+from semantic.adapters.mlx.host_quantised_layer import attends_on_host
+from semantic.adapters.mlx.lanes import RAGGED, Lane, choose_lane, make_memory
 from semantic.adapters.mlx.materialise import materialise
 from semantic.adapters.mlx.model import MLXLanguageModel
 from semantic.adapters.mlx.quantised_layers import quantised_spec
@@ -22,6 +24,7 @@ from semantic.application.engine_options import EngineOptions
 from semantic.application.ports.model import ModelProfile
 from semantic.application.ports.model_source import LoadedModel
 from semantic.application.ports.telemetry import Telemetry
+from semantic.domain.value_objects import KVPrecision
 
 REFERENCE_PREFILL_STEP_SIZE = 2048
 """mlx_lm's own chunk. The bit lane keeps it."""
@@ -76,7 +79,7 @@ class MLXModelFactory:
             cache_layout=lane.layout,
             prefill_step_size=options.prefill_step_size or _step_size(lane, runtime.device),
             reuse=lane.reuse,
-            numerics=_numerics(runtime, lane.layout),
+            numerics=_numerics(runtime, lane, spec.precision),
             weight_bytes=sum(array.nbytes for _, array in tree_flatten(loaded.model.parameters())),
             fingerprint=loaded.fingerprint,
             adapters=loaded.adapters,
@@ -106,10 +109,16 @@ class PreparedMLXModel:
             raise
 
 
-def _numerics(runtime: Runtime, layout: str) -> str:
+def _numerics(runtime: Runtime, lane: Lane, precision: KVPrecision) -> str:
     """The operations that the bits of keys and values depend on, in their versions to the minor one."""
     versions = (f"mlx {_minor(runtime.mlx_version)}", f"mlx-lm {_minor(runtime.mlx_lm_version)}")
-    return ", ".join((runtime.device, *versions, PAGED_KERNEL if layout == "paged" else "mlx attention"))
+    if lane.layout == "paged":
+        kernel = PAGED_KERNEL
+    elif lane.batching == RAGGED and attends_on_host(precision):
+        kernel = HOST_QUANTISED_KERNEL
+    else:
+        kernel = "mlx attention"
+    return ", ".join((runtime.device, *versions, kernel))
 
 
 def _minor(version: str) -> str:

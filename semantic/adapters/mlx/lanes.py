@@ -13,6 +13,7 @@ from attrs import evolve, frozen
 from semantic.adapters.mlx.cache_probe import holds_plain_attention
 from semantic.adapters.mlx.contiguous_at_rest import ContiguousMemoryAtRest
 from semantic.adapters.mlx.contiguous_cache import ContiguousMemory
+from semantic.adapters.mlx.host_quantised_layer import HostQuantisedLayer, attends_on_host
 from semantic.adapters.mlx.joined_rows import JoinAttention
 from semantic.adapters.mlx.padded_layer import PaddedLayer
 from semantic.adapters.mlx.paged_at_rest import PagedMemoryAtRest
@@ -92,11 +93,17 @@ def make_memory(
         if codec is None:
             return PagedMemory(spec, num_blocks, attention)
         return PagedMemoryAtRest(spec, num_blocks, attention, codec)
-    join: JoinAttention = partial(PaddedLayer, mask_axes=lane.mask_axes) if lane.batching == PADDED else StackedLayer
+    join = _join_attention(spec, lane, team)
     layers = partial(make_layers, model, spec.precision)
     if codec is None:
         return ContiguousMemory(layers, spec, join)
     return ContiguousMemoryAtRest(layers, spec, join).with_codec(codec)
+
+
+def _join_attention(spec: ModelCacheSpec, lane: Lane, team: Team) -> JoinAttention:
+    if lane.batching == PADDED:
+        return partial(PaddedLayer, mask_axes=lane.mask_axes)
+    return partial(HostQuantisedLayer, team=team) if attends_on_host(spec.precision) else StackedLayer
 
 
 def _as_mlx_lm_does(reason: str, plain: bool) -> Lane:

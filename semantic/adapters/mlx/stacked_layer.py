@@ -61,6 +61,11 @@ class StackedLayer(LayerCache):
         if not (mask is None or isinstance(mask, RowMasks)):
             raise AttentionNotServedError("the model makes masks of its own for what it fetched")
         self._attended = True
+        return self._attend_rows(queries, mask, original, how)
+
+    def _attend_rows(
+        self, queries: mx.array, mask: RowMasks | None, original: Attention, how: dict[str, Any]
+    ) -> mx.array:
         outputs = [
             original(queries[i : i + 1], *fetched, cache=cache, mask=mask and mask.masks[i], **how)
             for i, (cache, fetched) in enumerate(zip(self._caches, self._fetched, strict=True))
