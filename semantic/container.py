@@ -97,6 +97,18 @@ def _model_factory(settings: Settings, prepare: Callable[[], Any], telemetry: Te
     return MLXModelFactory(prepare, telemetry, settings.attention_threads or usable_cores())
 
 
+def _check_files(catalogue: "ModelCatalogue", prepare: Callable[[], Any]) -> Callable[[str, EngineOptions], None]:
+    def check(name: str, options: EngineOptions) -> None:
+        if options.kv_bits is None or not catalogue.recognises(name):
+            return
+        prepare()
+        from semantic.adapters.mlx.skeleton import refuse_kv_bits
+
+        refuse_kv_bits(catalogue.provide(name), options.kv_group_size)
+
+    return check
+
+
 def _make_tokenizer(tokenizer: Any) -> Tokenizer:
     from semantic.adapters.mlx.tokenizer import MLXTokenizer
 
@@ -152,6 +164,9 @@ class Container(containers.DeclarativeContainer):
     open_tier: providers.Provider[Callable[[EngineOptions], StoreTier]] = providers.Singleton(
         _open_tier, clock, telemetry
     )
+    check_files: providers.Provider[Callable[[str, EngineOptions], None]] = providers.Singleton(
+        _check_files, catalogue, prepare_runtime
+    )
     archive: providers.Provider[AgentArchive] = providers.Singleton(FileArchive)
     opener = providers.Factory(
         OpenEngine,
@@ -162,6 +177,7 @@ class Container(containers.DeclarativeContainer):
         archive=archive,
         clock=clock,
         telemetry=telemetry,
+        check_files=check_files,
     )
 
 

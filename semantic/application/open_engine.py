@@ -21,7 +21,10 @@ _CONTEXT_WITHOUT_LIMIT = 1 << 20
 
 
 class OpenEngine:
-    """Loads, prepares, and starts an engine on a thread of its own."""
+    """Loads, prepares, and starts an engine on a thread of its own.
+
+    ``check_files`` refuses what a model's files say it can't do, before any weight is loaded.
+    """
 
     def __init__(
         self,
@@ -33,7 +36,9 @@ class OpenEngine:
         archive: AgentArchive,
         clock: Clock,
         telemetry: Telemetry,
+        check_files: Callable[[str, EngineOptions], None] = lambda name, options: None,
     ) -> None:
+        self._check_files = check_files
         self._source, self._factory, self._make_tokenizer = source, factory, make_tokenizer
         self._open_tier, self._archive = open_tier, archive
         self._clock, self._telemetry = clock, telemetry
@@ -50,6 +55,8 @@ class OpenEngine:
 
     def open(self, model: Any, options: EngineOptions) -> Engine:
         """An engine that serves ``model``. Everything that can be refused is refused here."""
+        if not isinstance(model, LoadedModel | tuple):
+            self._check_files(str(model), options)
         loaded = self.load(model)
         tokenizer = None if loaded.tokenizer is None else self._make_tokenizer(loaded.tokenizer)
         prepared = self._factory.prepare(loaded, options)

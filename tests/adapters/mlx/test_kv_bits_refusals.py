@@ -1,5 +1,7 @@
 """What can't be quantised in compute is refused by name, with what would work; nothing falls back to exact caches."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import mlx.nn as nn
@@ -7,7 +9,7 @@ import pytest
 from tiny_models import ARCHITECTURES, DENSE, Architecture, build
 
 import semantic
-from semantic.domain.errors import SemanticError, UnsupportedPrecisionError
+from semantic.domain.errors import ModelDamagedError, SemanticError, UnsupportedPrecisionError
 
 pytestmark = pytest.mark.mlx
 
@@ -62,6 +64,26 @@ def test_other_group_sizes_are_refused() -> None:
 
 def test_caches_that_are_quantised_in_compute_are_not_quantised_again_at_rest() -> None:
     assert "kv_at_rest can't be '4'" in refusal(llama(), kv_at_rest="4")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("llama", {"head_dim": 32}, "kv_group_size=32 would work"),
+        ("gemma3", {}, "keeps its keys in a RotatingKVCache"),
+        ("mamba", {}, "keeps recurrent state and no keys or values"),
+    ],
+)
+def test_a_folder_is_refused_before_any_weight_is_loaded(
+    name: str, changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    architecture = ARCHITECTURES[name]
+    config = {"model_type": architecture.module, **architecture.arguments, **changes}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UnsupportedPrecisionError, match=message):
+        semantic.open(str(tmp_path), kv_bits=8)
+    with pytest.raises(ModelDamagedError, match=r"no model\*.safetensors"):
+        semantic.open(str(tmp_path))
 
 
 def test_an_environment_variable_sets_the_bits(monkeypatch: pytest.MonkeyPatch) -> None:
