@@ -126,12 +126,15 @@ def register(app: typer.Typer, services: Services) -> None:
         adapter_path: AdapterPath = None,
         store: Store = None,
         namespace: Namespace = DEFAULT_NAMESPACE,
+        kv_bits: KVBits = None,
+        kv_group_size: KVGroupSize = None,
         as_json: JsonFlag = False,
     ) -> None:
         """Write an agent with its memory into one file, for another machine with the same model."""
-        with _agent(
-            services, services.settings(model=model, adapter_path=adapter_path, store=store), namespace, name
-        ) as agent:
+        settings = services.settings(
+            model=model, adapter_path=adapter_path, store=store, kv_bits=kv_bits, kv_group_size=kv_group_size
+        )
+        with _agent(services, settings, namespace, name) as agent:
             agent.export(file)
             _report(agent, "exported", as_json, file=file, bytes=file.stat().st_size)
 
@@ -143,10 +146,14 @@ def register(app: typer.Typer, services: Services) -> None:
         adapter_path: AdapterPath = None,
         store: Store = None,
         namespace: Namespace = DEFAULT_NAMESPACE,
+        kv_bits: KVBits = None,
+        kv_group_size: KVGroupSize = None,
         as_json: JsonFlag = False,
     ) -> None:
         """Bring an agent into the store."""
-        settings = services.settings(model=model, adapter_path=adapter_path, store=store)
+        settings = services.settings(
+            model=model, adapter_path=adapter_path, store=store, kv_bits=kv_bits, kv_group_size=kv_group_size
+        )
         chosen(settings)
         with services.open_engine(settings) as engine:
             _report(engine.import_agent(file, name=name, namespace=namespace), "imported", as_json)
