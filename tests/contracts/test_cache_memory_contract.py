@@ -23,17 +23,24 @@ FAKES: dict[str, Callable[[], LanguageModel]] = {
     "fake": FakeModel,
     "fake contiguous": lambda: FakeModel(layout="contiguous", reuse=Reuse.AT_STATES),
 }
-LAYOUTS = {"paged": "paged", "contiguous": "contiguous", "sliding llama": "auto", "lfm2": "auto"}
+QUANTISED = "quantised in compute"
+OPTIONS: dict[str, dict[str, Any]] = {
+    "paged": {"cache_layout": "paged"},
+    "contiguous": {"cache_layout": "contiguous"},
+    QUANTISED: {"kv_bits": 8, "kv_group_size": 32},
+    "sliding llama": {},
+    "lfm2": {},
+}
 
 
 @pytest.fixture(
     params=[
         *FAKES,
-        *(pytest.param(name, marks=pytest.mark.mlx) for name in LAYOUTS),
+        *(pytest.param(name, marks=pytest.mark.mlx) for name in OPTIONS),
     ]
 )
 def model(request: pytest.FixtureRequest, tiny_llama: Callable[..., Any]) -> Iterator[LanguageModel]:
-    """A model over the memory: plain attention, a sliding window, and state beside attention.
+    """A model over the memory: plain attention, quantised too, a sliding window, and state beside attention.
 
     Blocks hold 16 tokens in the fakes and 256 in the others.
     """
@@ -43,13 +50,15 @@ def model(request: pytest.FixtureRequest, tiny_llama: Callable[..., Any]) -> Ite
         from semantic.container import make_container
 
         factory = make_container(quiet=True).model_factory()
-        options = EngineOptions(memory_bytes=1, cache_layout=LAYOUTS[request.param])
+        options = EngineOptions(memory_bytes=1, **OPTIONS[request.param])
         made = factory.prepare(factory.adopt(tiny(request.param, tiny_llama), None), options).build(NUM_BLOCKS)
     yield made
     made.release()
 
 
 def tiny(name: str, tiny_llama: Callable[..., Any]) -> Any:
+    if name == QUANTISED:
+        return tiny_llama(head_dim=32)
     if name in ("paged", "contiguous"):
         return tiny_llama()
     from tiny_models import ARCHITECTURES, build
