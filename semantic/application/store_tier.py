@@ -197,12 +197,14 @@ class StoreTier:
             self._carry_out(touched)
         except Exception as error:  # noqa: BLE001 - the writer outlives whatever the disk or the store does
             self._fail(self._pending, error)
-        self._report()
-        for write in self._pending:
-            self._ended.put(lambda write=write: write.done(write.error))  # type: ignore[misc]
-        with self._lock:
-            self._pending = []
-        self.wake()
+        finally:  # whoever waits hears of the end, whatever else happens
+            ended = self._pending
+            with self._lock:
+                self._pending = []
+            for write in ended:
+                self._ended.put(lambda write=write: write.done(write.error))  # type: ignore[misc]
+            self.wake()
+        self._report(ended)
 
     def _take(self) -> tuple[BlockHash, ...]:
         """Move the next write, or the next saves, from what waits to what is pending."""
@@ -249,11 +251,11 @@ class StoreTier:
         for write in writes:
             write.error = error
 
-    def _report(self) -> None:
+    def _report(self, writes: Sequence[Write]) -> None:
         """Say once that something can't be kept, until a block can be again."""
-        error = next((write.error for write in self._pending if write.error is not None), None)
+        error = next((write.error for write in writes if write.error is not None), None)
         if error is None:
-            self._complained &= self._pending[0].block is None  # that a block can be erased doesn't mean that one fits
+            self._complained &= writes[0].block is None  # that a block can be erased doesn't mean that one fits
         elif not self._complained:
             self._complained = True
             tell = self._telemetry.warning if isinstance(error, StoreError) else self._telemetry.error
