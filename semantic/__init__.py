@@ -60,6 +60,7 @@ def open(
     cache_layout: str | None = None,
     kv_bits: int | None = None,
     kv_group_size: int | None = None,
+    kv_at_rest: str | None = None,
     **settings: Any,
 ) -> "Engine":
     """Open an engine on ``model``: a known name, a folder, a GGUF file, a hub id, or a (model, tokenizer) pair.
@@ -73,6 +74,8 @@ def open(
     ``kv_bits``: 8 or 4 to quantise keys and values as they are computed, from the first token on, with a scale for
     every ``kv_group_size`` (64) elements of a head. The output is that of mlx_lm given a prompt cache of such caches.
     mlx_lm's own ``kv_bits`` quantises between prefill chunks, so that its output depends on their size.
+    ``kv_at_rest``: ``"exact"``, or ``"8"``, ``"8/4"`` (keys / values) or ``"4"`` bits for blocks that nobody computes
+    on, in memory and in the store.
     Other keywords are fields of :class:`semantic.settings.Settings`. What is not given comes from the environment
     (``SEMANTIC_...``), then from ``semantic.toml``. Raises a :class:`SemanticError` that says what to do.
     """
@@ -90,6 +93,7 @@ def open(
         cache_layout=cache_layout,
         kv_bits=kv_bits,
         kv_group_size=kv_group_size,
+        kv_at_rest=kv_at_rest,
         **settings,
     )
     return open_engine(container, model)

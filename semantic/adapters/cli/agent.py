@@ -9,6 +9,7 @@ import typer
 
 from semantic.adapters.cli.generate import (
     AdapterPath,
+    KVAtRest,
     KVBits,
     KVGroupSize,
     MaxTokens,
@@ -82,6 +83,7 @@ def register(app: typer.Typer, services: Services) -> None:
         memory: Memory = None,
         kv_bits: KVBits = None,
         kv_group_size: KVGroupSize = None,
+        kv_at_rest: KVAtRest = None,
     ) -> None:
         """Talk to an agent, a new one or one that remembers. An empty line, Ctrl-D or Ctrl-C ends the conversation."""
         settings = services.settings(
@@ -91,6 +93,7 @@ def register(app: typer.Typer, services: Services) -> None:
             memory=memory,
             kv_bits=kv_bits,
             kv_group_size=kv_group_size,
+            kv_at_rest=kv_at_rest,
         )
         chosen(settings)
         with services.open_engine(settings) as engine:
@@ -128,11 +131,17 @@ def register(app: typer.Typer, services: Services) -> None:
         namespace: Namespace = DEFAULT_NAMESPACE,
         kv_bits: KVBits = None,
         kv_group_size: KVGroupSize = None,
+        kv_at_rest: KVAtRest = None,
         as_json: JsonFlag = False,
     ) -> None:
         """Write an agent with its memory into one file, for another machine with the same model."""
         settings = services.settings(
-            model=model, adapter_path=adapter_path, store=store, kv_bits=kv_bits, kv_group_size=kv_group_size
+            model=model,
+            adapter_path=adapter_path,
+            store=store,
+            kv_bits=kv_bits,
+            kv_group_size=kv_group_size,
+            kv_at_rest=kv_at_rest,
         )
         with _agent(services, settings, namespace, name) as agent:
             agent.export(file)
@@ -148,11 +157,17 @@ def register(app: typer.Typer, services: Services) -> None:
         namespace: Namespace = DEFAULT_NAMESPACE,
         kv_bits: KVBits = None,
         kv_group_size: KVGroupSize = None,
+        kv_at_rest: KVAtRest = None,
         as_json: JsonFlag = False,
     ) -> None:
         """Bring an agent into the store."""
         settings = services.settings(
-            model=model, adapter_path=adapter_path, store=store, kv_bits=kv_bits, kv_group_size=kv_group_size
+            model=model,
+            adapter_path=adapter_path,
+            store=store,
+            kv_bits=kv_bits,
+            kv_group_size=kv_group_size,
+            kv_at_rest=kv_at_rest,
         )
         chosen(settings)
         with services.open_engine(settings) as engine:

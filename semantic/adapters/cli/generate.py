@@ -25,6 +25,7 @@ Exactness = Annotated[str | None, typer.Option("--exactness", help="token (fast)
 MaxNumSeqs = Annotated[int | None, typer.Option("--max-num-seqs", help="Sequences that decode together.")]
 KVBits = Annotated[int | None, typer.Option("--kv-bits", help="8 or 4: quantise keys and values as computed.")]
 KVGroupSize = Annotated[int | None, typer.Option("--kv-group-size", help="Elements that share a scale: 32, 64 or 128.")]
+KVAtRest = Annotated[str | None, typer.Option("--kv-at-rest", help="exact, 8, 8/4 or 4: bits of blocks at rest.")]
 PrefillStepSize = Annotated[int | None, typer.Option("--prefill-step-size", help="Prompt tokens per prefill chunk.")]
 
 
@@ -51,6 +52,7 @@ def register(app: typer.Typer, services: Services) -> None:
         prefill_step_size: PrefillStepSize = None,
         kv_bits: KVBits = None,
         kv_group_size: KVGroupSize = None,
+        kv_at_rest: KVAtRest = None,
         as_json: JsonFlag = False,
     ) -> None:
         """Complete a prompt, as mlx_lm.generate would; several prompts run as one batch."""
@@ -63,6 +65,7 @@ def register(app: typer.Typer, services: Services) -> None:
             prefill_step_size=prefill_step_size,
             kv_bits=kv_bits,
             kv_group_size=kv_group_size,
+            kv_at_rest=kv_at_rest,
         )
         sampling: dict[str, Any] = {
             "max_tokens": max_tokens,
@@ -95,11 +98,17 @@ def register(app: typer.Typer, services: Services) -> None:
         memory: Memory = None,
         kv_bits: KVBits = None,
         kv_group_size: KVGroupSize = None,
+        kv_at_rest: KVAtRest = None,
     ) -> None:
         """Talk to the model. An empty line, Ctrl-D or Ctrl-C ends the conversation."""
         history = [{"role": "system", "content": system}] if system else []
         settings = services.settings(
-            model=model, adapter_path=adapter_path, memory=memory, kv_bits=kv_bits, kv_group_size=kv_group_size
+            model=model,
+            adapter_path=adapter_path,
+            memory=memory,
+            kv_bits=kv_bits,
+            kv_group_size=kv_group_size,
+            kv_at_rest=kv_at_rest,
         )
         with services.open_engine(settings) as engine:
             while message := ask():
