@@ -19,24 +19,36 @@ from semantic.domain.errors import UnsupportedArchitectureError
 from semantic.domain.value_objects import KVPrecision, LayerSpec, ModelCacheSpec
 
 _PROBE_TOKENS = 2
+_KINDS = (KVCache, RotatingKVCache, ChunkedKVCache, ArraysCache, CacheList)
 
 
 def derive_cache_spec(model: nn.Module, block_tokens: int = 256) -> ModelCacheSpec:
     """Run two tokens through the model's own caches and describe what they hold.
 
     A layer that keeps several caches counts as several. Raises :class:`UnsupportedArchitectureError` for a cache
-    that is none of mlx_lm's kinds.
+    that is none of mlx_lm's kinds, and for a model that can't run on this device.
     """
+    refuse_unknown_caches(model)
     caches = make_prompt_cache(model)
-    mx.eval(model(mx.zeros((1, _PROBE_TOKENS), mx.uint32), cache=caches))
+    logits = _run(model, caches)
     flat = list(flatten_caches(caches))
     dtypes = {str(cache.keys.dtype) for cache in flat if isinstance(getattr(cache, "keys", None), mx.array)}
-    dtype = sorted(dtypes)[0].removeprefix("mlx.core.") if dtypes else "float16"
+    dtype = sorted(dtypes or {str(logits.dtype)})[0].removeprefix("mlx.core.")
     return ModelCacheSpec(
         layers=[_layer_spec(cache) for cache in flat],
         precision=KVPrecision(dtype=dtype),
         block_tokens=block_tokens,
     )
+
+
+def refuse_unknown_caches(model: nn.Module) -> None:
+    """Raise :class:`UnsupportedArchitectureError` for a cache of a model's own making. Evaluates nothing."""
+    for cache in flatten_caches(make_prompt_cache(model)):
+        if not isinstance(cache, _KINDS):
+            raise UnsupportedArchitectureError(
+                f"a layer keeps its context in a {type(cache).__name__}, a kind of cache that is not served: "
+                f"{', '.join(kind.__name__ for kind in _KINDS)} are. mlx_lm.generate runs the model; please report it"
+            )
 
 
 def flatten_caches(caches: list[Any]) -> Iterator[Any]:
@@ -51,6 +63,19 @@ def flatten_caches(caches: list[Any]) -> Iterator[Any]:
 def holds_plain_attention(model: nn.Module) -> bool:
     """Whether every layer keeps plain full-attention keys and values, which any lane can serve."""
     return all(type(cache) is KVCache for cache in make_prompt_cache(model))
+
+
+def _run(model: nn.Module, caches: list[Any]) -> mx.array:
+    logits: mx.array
+    try:
+        logits = model(mx.zeros((1, _PROBE_TOKENS), mx.uint32), cache=caches)
+        mx.eval(logits)
+    except Exception as exc:  # a model without a kernel for this device, a shape that does not fit
+        said = f"{type(exc).__name__}: {exc}"
+        raise UnsupportedArchitectureError(
+            f"the model does not run on this device ({said}); if mlx_lm.generate runs it here, please report it"
+        ) from exc
+    return logits
 
 
 def _layer_spec(cache: Any) -> LayerSpec:

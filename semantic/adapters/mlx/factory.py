@@ -84,6 +84,7 @@ class MLXModelFactory:
             fingerprint=loaded.fingerprint,
             adapters=loaded.adapters,
             kv_at_rest=options.kv_at_rest,
+            lane_reason=lane.reason,
         )
         return PreparedMLXModel(loaded.model, profile, lane, self._threads, codec)
 

@@ -57,12 +57,16 @@ def load_folder(folder: Path, name: str, prepare: Prepare, fingerprints: Fingerp
     runtime = prepare()  # before anything imports mlx
     from mlx_lm import load
 
+    from semantic.adapters.mlx.cache_probe import refuse_unknown_caches
     from semantic.adapters.mlx.fingerprint import remember
 
     try:
         model, tokenizer = load(str(folder), lazy=True)
+        refuse_unknown_caches(model)
         model = to_compute_dtype(model, runtime)
         materialise(model)
+    except UnsupportedArchitectureError as exc:
+        raise UnsupportedArchitectureError(f"{folder}: {exc}") from exc
     except Exception as exc:  # mlx_lm raises whatever comes up
         raise _translated(exc, folder, config) from exc
     fingerprint = as_loaded(fingerprints.of(folder), runtime)

@@ -20,7 +20,7 @@ class ModelProfile:
     ``reuse``: where a cached context may be taken up again. ``numerics``: operations and versions that the bits of
     keys and values depend on. ``fingerprint``: of weights, configuration and tokenizer.
     ``adapters``: those of the LoRA adapters on top of them, in order. ``kv_at_rest``: how keys and values are stored
-    in blocks that nobody computes on.
+    in blocks that nobody computes on. ``lane_reason`` says to people why the model is run this way.
     """
 
     name: str
@@ -38,6 +38,7 @@ class ModelProfile:
     fingerprint: str = ""
     adapters: tuple[str, ...] = ()
     kv_at_rest: str = "exact"
+    lane_reason: str = ""
 
     @property
     def identity(self) -> str:

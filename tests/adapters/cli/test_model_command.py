@@ -2,6 +2,10 @@
 
 from typing import Any
 
+import attrs
+
+from semantic.adapters.fakes.engine import fake_engine
+
 
 def test_list_says_what_is_fetched(cli: Any) -> None:
     assert cli("model", "list").out == "name       fetched\nhere       yes\nelsewhere  no\n"
@@ -55,3 +59,13 @@ def test_wrong_usage_is_code_2(cli: Any, monkeypatch: Any) -> None:
 
 def test_the_version_is_printed(cli: Any) -> None:
     assert cli("--version").out.startswith("semantic-kv 0.")
+
+
+def test_show_with_a_probe_says_which_way_the_model_runs_and_why(cli: Any) -> None:
+    probing = type(cli)(attrs.evolve(cli.services, open_engine=lambda settings: fake_engine()))
+    facts = probing("model", "show", "--probe", "--json").json
+    assert (facts["architecture"], facts["batching"], facts["layout"]) == ("llama", "ragged", "paged")
+    assert (facts["reuse"], facts["windows"]) == ("anywhere", "-")
+    assert facts["caches"].endswith(" full")
+    assert "because" in facts
+    assert "batching" not in cli("model", "show", "--json").json

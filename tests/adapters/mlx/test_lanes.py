@@ -185,3 +185,22 @@ def test_a_kind_of_cache_that_is_not_known_is_refused_by_name(
     monkeypatch.setattr(type(model), "make_cache", lambda self: [HoldsNothing(), HoldsNothing()], raising=False)
     with pytest.raises(UnsupportedArchitectureError, match="HoldsNothing"):
         derive_cache_spec(model)
+
+
+def test_a_model_that_cannot_run_here_is_refused_with_what_it_said(
+    tiny_llama: TinyLlama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_kernel(*_: Any, **__: Any) -> mx.array:
+        raise RuntimeError("[metal_kernel] No Metal back-end.")
+
+    model = tiny_llama()
+    monkeypatch.setattr(llama.Attention, "__call__", no_kernel)
+    with pytest.raises(UnsupportedArchitectureError, match=r"does not run on this device .*No Metal back-end"):
+        derive_cache_spec(model)
+
+
+def test_a_model_of_states_alone_is_held_to_the_dtype_it_computes_in() -> None:
+    model = build_zoo_model("mamba")
+    assert derive_cache_spec(model).precision.dtype == "float32"
+    model.set_dtype(mx.bfloat16)
+    assert derive_cache_spec(model).precision.dtype == "bfloat16"

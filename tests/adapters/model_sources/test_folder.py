@@ -178,3 +178,22 @@ def test_any_other_failure_of_the_hub_is_a_download_error(on_cpu: Prepare) -> No
 
     with pytest.raises(DownloadError, match=r"'org/name' could not be fetched \(OSError: disk full\)"):
         HubSource(on_cpu, broken).load("org/name")
+
+
+def test_a_cache_of_a_models_own_making_is_refused_before_any_weight_is_loaded(
+    write_folder: WriteFolder, on_cpu: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlx_lm.models import llama
+
+    from semantic.adapters.model_sources import folder
+
+    class OwnCache:
+        offset = 0
+
+    def evaluated(model: Any) -> None:
+        raise AssertionError("the weights were loaded")
+
+    monkeypatch.setattr(llama.Model, "make_cache", lambda self: [OwnCache()])
+    monkeypatch.setattr(folder, "materialise", evaluated)
+    with pytest.raises(UnsupportedArchitectureError, match="OwnCache, a kind of cache that is not served: KVCache, "):
+        load_folder(write_folder(), "tiny", on_cpu)
