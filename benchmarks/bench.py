@@ -13,6 +13,7 @@ import attrs
 import semantic
 from benchmarks import reuse, work
 from benchmarks.pairing import Ratio, ratio, take_turns
+from semantic.domain.value_objects import parse_size
 
 DECODE_TARGETS = {256: ">= 1.0", 1000: ">= 1.0", 4000: ">= 1.25"}
 TTFT_TARGETS = {1000: "<= 0.55", 4000: "<= 0.35"}
@@ -102,6 +103,13 @@ def restart(engine: Any, model: Any, tokenizer: Any, arguments: argparse.Namespa
     yield from reuse.restart(arguments.model, arguments.repeats)
 
 
+def kv_bits(engine: Any, model: Any, tokenizer: Any, arguments: argparse.Namespace) -> Iterator[Ratio]:
+    """Decoding on 8-bit caches."""
+    from benchmarks import kv_bits as part
+
+    yield from part.kv_bits((model, tokenizer), tokenizer, parse_size(arguments.memory), arguments.repeats)
+
+
 PARTS: dict[str, Callable[[Any, Any, Any, argparse.Namespace], Iterator[Ratio]]] = {
     "solo": solo,
     "batch": batch,
@@ -110,6 +118,7 @@ PARTS: dict[str, Callable[[Any, Any, Any, argparse.Namespace], Iterator[Ratio]]]
     "hot": hot,
     "write_behind": write_behind,
     "restart": restart,
+    "kv_bits": kv_bits,
 }
 
 
