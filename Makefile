@@ -55,8 +55,8 @@ test: lint model  ## lint and all tests
 	$(BIN)/pytest
 
 .PHONY: test-fast
-test-fast: install  ## the tests that need no model
-	$(BIN)/pytest -m "not model"
+test-fast: install  ## the tests that need neither the default model nor minutes
+	$(BIN)/pytest -m "not model and not zoo"
 
 .PHONY: architectures
 architectures: install  ## run every architecture against mlx_lm and write docs/architectures.md

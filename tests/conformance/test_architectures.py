@@ -11,7 +11,7 @@ from conformance.examine import Outcome, examine
 from conformance.table import TABLE, rows_of, table_of
 from tiny_zoo import FAMILIES, ZOO
 
-pytestmark = pytest.mark.mlx
+pytestmark = [pytest.mark.mlx, pytest.mark.zoo]
 
 SCENARIOS = ("together", "remembered")
 
