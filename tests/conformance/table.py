@@ -30,10 +30,10 @@ _NOT_HERE = """
 
 | model | why |
 |---|---|
-| bitnet | mlx_lm runs it with a Metal kernel only |
+| bitnet, muse_spark | mlx_lm runs them with a Metal kernel only |
 | phi3small | on the CPU, mlx_lm's own run of it corrupts memory ("free(): invalid next size") |
 | deepseek_v41 | keeps its context in a cache of its own kind: refused with a named error before any weight is loaded |
-| muse_spark, minimax_m3_vl, kimi_k3, prism_hadamard_qwen35 | not built small yet; the lanes are tried at every load |
+| prism_hadamard_qwen35 | its packed weights can't be drawn at random; the lanes are tried at every load |
 """
 
 

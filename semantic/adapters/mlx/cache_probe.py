@@ -93,4 +93,6 @@ def _layer_spec(cache: Any) -> LayerSpec:
         return LayerSpec.sliding(cache.max_size, heads, key_dim, value_dim)
     if isinstance(cache, ChunkedKVCache):
         return LayerSpec.sliding(cache.chunk_size, heads, key_dim, value_dim)
+    if heads == 1 and not (key_dim and value_dim):  # keys of an index, which has no values
+        return LayerSpec.latent(key_dim, value_dim)
     return LayerSpec.full(heads, key_dim, value_dim)

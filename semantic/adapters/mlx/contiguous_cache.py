@@ -173,7 +173,7 @@ class ContiguousMemory:
         return [
             TensorHeader(f"layers.{i}.{name}", dtype_name(dtype), (layer.kv_heads, num_tokens, width))
             for i, layer in enumerate(self._spec.layers)
-            if layer.kind is LayerKind.FULL
+            if layer.kind in (LayerKind.FULL, LayerKind.LATENT)
             for name, dtype, width in row_shapes(layer, self._spec.precision)
         ]
 

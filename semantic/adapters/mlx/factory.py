@@ -24,7 +24,8 @@ from semantic.application.engine_options import EngineOptions
 from semantic.application.ports.model import ModelProfile
 from semantic.application.ports.model_source import LoadedModel
 from semantic.application.ports.telemetry import Telemetry
-from semantic.domain.value_objects import KVPrecision
+from semantic.domain.errors import UnsupportedPrecisionError
+from semantic.domain.value_objects import KVPrecision, LayerKind
 
 REFERENCE_PREFILL_STEP_SIZE = 2048
 """mlx_lm's own chunk. The bit lane keeps it."""
@@ -67,6 +68,11 @@ class MLXModelFactory:
             context_length=context_length,
         )
         codec = codec_for(options.kv_at_rest, spec)
+        if codec is not None and any(layer.kind is LayerKind.LATENT for layer in spec.layers):
+            raise UnsupportedPrecisionError(
+                f"kv_at_rest={options.kv_at_rest!r} would round the keys by which {loaded.name} chooses what it "
+                'attends to; leave kv_at_rest at "exact"'
+            )
         self._telemetry.event("model.lane", model=loaded.name, **attrs.asdict(lane))
         profile = ModelProfile(
             name=loaded.name,

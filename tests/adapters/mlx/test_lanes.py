@@ -204,3 +204,8 @@ def test_a_model_of_states_alone_is_held_to_the_dtype_it_computes_in() -> None:
     assert derive_cache_spec(model).precision.dtype == "float32"
     model.set_dtype(mx.bfloat16)
     assert derive_cache_spec(model).precision.dtype == "bfloat16"
+
+
+def test_keys_of_an_index_have_no_values_and_one_head() -> None:
+    kinds = [layer.kind for layer in derive_cache_spec(build_zoo_model("minimax_m3_vl with an index")).layers]
+    assert kinds == [LayerKind.FULL, *[LayerKind.FULL, LayerKind.LATENT] * 2]
