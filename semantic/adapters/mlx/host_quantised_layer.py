@@ -1,7 +1,8 @@
 """Decode rows on quantised caches, attended to in numpy: on the CPU MLX's product with codes is four times slower.
 
 A scale and a bias belong to a token's group, so they come out of the product: ``q @ (s * code + b)`` is
-``s * (q @ code) + b * sum(q)``, and what is unpacked are the codes alone.
+``s * (q @ code) + b * sum(q)``, and what is unpacked are the codes alone. New tokens are quantised by MLX, all rows at
+once, and written into the caches' own arrays through views: a slice update for every row and part costs more than that.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from semantic.adapters.mlx.attention_seam import Attention
+from semantic.adapters.mlx.attention_seam import Attention, handed_out
 from semantic.adapters.mlx.stacked_layer import RowMasks, StackedLayer
 from semantic.adapters.mlx.team import Team
 from semantic.domain.value_objects import KVPrecision
@@ -27,25 +28,63 @@ class HostQuantisedLayer(StackedLayer):
 
     def __init__(self, caches: Sequence[Any], team: Team) -> None:
         super().__init__(caches)
-        self._bits, self._team = caches[0].bits, team
+        self._team = team
+        self._bits, self._group_size = caches[0].bits, caches[0].group_size
+        self._unwritten: tuple[Any, ...] = ()
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        """Keep the new tokens until :meth:`attend` writes them; a cache that is full has to grow first."""
+        if keys.shape[2] != 1 or not all(map(_has_room, self._caches)):
+            return super().update_and_fetch(keys, values)
+        self.drop()
+        self._new, self._attended = (keys, values), False
+        new = [mx.quantize(each, group_size=self._group_size, bits=self._bits) for each in (keys, values)]
+        self._unwritten = (*new[0], *new[1])
+        self.offset = self.offset + 1
+        handed_out.add(keys, self)
+        return keys, values
+
+    def drop(self) -> None:
+        """Forget what was fetched, and what was not written."""
+        super().drop()
+        self._unwritten = ()
 
     def _attend_rows(
         self, queries: mx.array, mask: RowMasks | None, original: Attention, how: dict[str, Any]
     ) -> mx.array:
+        mx.eval(queries, self._unwritten, self._fetched)
+        held = self._written()
         if mask is not None or how.get("sinks") is not None:
+            self._fetched = [cache.keys_and_values() for cache in self._caches]
             return super()._attend_rows(queries, mask, original, how)
-        mx.eval(queries, self._fetched)
         rows = np.array(queries, copy=False)[:, :, 0] * np.float32(how["scale"])
-        held = [(_quantised(keys), _quantised(values)) for keys, values in self._fetched]
         outputs: list[Array] = [rows] * len(rows)
         numbered = iter(enumerate(held))
 
         def work() -> None:
-            for i, (keys, values) in numbered:
-                outputs[i] = attend(rows[i], keys, values, self._bits)
+            for i, parts in numbered:
+                outputs[i] = attend(rows[i], Quantised(*parts[:3]), Quantised(*parts[3:]), self._bits)
 
         self._team.run(work)
         return mx.array(np.stack(outputs)[:, :, None])
+
+    def _written(self) -> list[list[Array]]:
+        """Views of what each cache holds, keys' parts before values', the new tokens among them."""
+        new = [np.array(part, copy=False) for part in self._unwritten]
+        self._unwritten = ()
+        held = []
+        for i, cache in enumerate(self._caches):
+            parts = [np.array(part, copy=False)[0] for part in (*cache.keys, *cache.values)]
+            if new:
+                for part, of_all in zip(parts, new, strict=True):
+                    part[:, cache.offset] = of_all[i, :, 0]
+                cache.offset += 1
+            held.append([part[:, : cache.offset] for part in parts])
+        return held
+
+
+def _has_room(cache: Any) -> bool:
+    return cache.keys is not None and cache.offset < cache.keys[0].shape[2]
 
 
 def attends_on_host(precision: KVPrecision) -> bool:
@@ -110,7 +149,3 @@ def _spans(dim: int, groups: int, planes: int) -> list[tuple[slice, slice]]:
     return [
         (slice(i * size, (i + 1) * size), slice(i * size // planes, (i + 1) * size // planes)) for i in range(groups)
     ]
-
-
-def _quantised(parts: Sequence[mx.array]) -> Quantised:
-    return Quantised(*(np.array(part, copy=False)[0] for part in parts))
