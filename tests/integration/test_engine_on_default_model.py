@@ -118,7 +118,8 @@ def test_what_is_refused_has_a_name_and_the_engine_goes_on_serving(
     assert expected[0].startswith(engine.generate(PROMPTS[0], max_tokens=2).text)
 
 
-def test_afterwards_every_block_is_free(engine: semantic.Engine) -> None:
+def test_afterwards_nobody_holds_a_block_and_what_is_kept_is_in_the_books(engine: semantic.Engine) -> None:
     engine.flush()
     stats = engine.stats()
-    assert (stats.pool_blocks_in_use, stats.cache_bytes) == (0, 0)
+    assert (stats.pool_blocks_in_use, stats.pool_free_blocks) == (0, stats.pool_total_blocks)
+    assert stats.cache_bytes == stats.pool_cached_blocks * engine.profile.cache_spec.bytes_per_block
