@@ -15,6 +15,9 @@ from semantic.domain.services import BlockPool, PrefixIndex
 from semantic.domain.services.references import References
 from semantic.domain.value_objects import CacheContext, Reuse
 
+EXPECTED_BLOCKS = 32
+"""Blocks that are made room for when an engine is opened on a store: a long context, of those that are there."""
+
 
 def cache_context(profile: ModelProfile) -> CacheContext:
     """All that the model's keys and values depend on besides the tokens."""
@@ -48,6 +51,9 @@ def make_prefix_cache(
     references = References()
     if tier is not None:
         _fill(index, tier, context)
+        expected = min(len(index), EXPECTED_BLOCKS)
+        if expected:
+            tier.beside(lambda: model.memory.expect(expected))
         for agent in tier.store.agents():
             references.replace((agent.record.namespace, agent.record.name), agent.blocks)
     transfer = BlockTransfer(

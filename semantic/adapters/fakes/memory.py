@@ -71,6 +71,9 @@ class FakeMemory:
         """Bytes of all blocks that were not discarded."""
         return len(self.blocks) * self.spec.bytes_per_block
 
+    def expect(self, num_blocks: int) -> None:
+        """Nothing to do."""
+
     def open(self) -> FakeCache:
         """A new, empty cache."""
         return FakeCache(self)

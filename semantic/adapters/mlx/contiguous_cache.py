@@ -73,6 +73,9 @@ class ContiguousMemory:
         """Bytes of all open caches and of all sealed blocks."""
         return sum(cache.nbytes for cache in self._open) + sum(block.nbytes for block in self._sealed.values())
 
+    def expect(self, num_blocks: int) -> None:
+        """Nothing to do: memory is made as blocks come."""
+
     def open(self) -> ContiguousSequenceCache:
         """A new, empty cache."""
         cache = ContiguousSequenceCache(self._make_layers())

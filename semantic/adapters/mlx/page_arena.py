@@ -5,6 +5,7 @@ piece of memory for attention. The arena is reserved as address space only; a sl
 and gives it back at once when it is freed.
 """
 
+import contextlib
 import heapq
 import mmap
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from semantic.domain.value_objects import ModelCacheSpec
 
 Array = npt.NDArray[np.float32]
 
+_POPULATE_WRITE = 23  # MADV_POPULATE_WRITE of Linux 5.14; Python has no name for it
 _ITEM = np.dtype(np.float32).itemsize
 
 
@@ -56,6 +58,18 @@ class PageArena:
         for keys, values in zip(self.keys, self.values, strict=True):
             yield keys[:, start : start + num_tokens]
             yield values[:, start : start + num_tokens]
+
+    def populate(self, slots: int) -> None:
+        """Have the system find memory for the first ``slots`` slots now. Another thread may do so; nothing changes.
+
+        First touches of fresh pages are most of what reading a block costs: 60 to 400 ms for 16 blocks of the default
+        model on a virtual machine, against 20 for the reading itself.
+        """
+        with contextlib.suppress(OSError, ValueError):  # an old kernel, or an arena that is closed
+            for offset, size in self._pieces:
+                stop = (offset + min(slots, self._slots) * size) // mmap.PAGESIZE * mmap.PAGESIZE
+                start = offset // mmap.PAGESIZE * mmap.PAGESIZE
+                self._memory.madvise(_POPULATE_WRITE, start, stop - start)
 
     def take(self) -> int:
         """The lowest free slot. The block pool has as many blocks, so there always is one."""

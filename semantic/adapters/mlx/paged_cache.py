@@ -5,6 +5,7 @@ A sequence is a table of slots in the arena; its last page is written where it s
 never committed.
 """
 
+import sys
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
@@ -13,7 +14,7 @@ import mlx.core as mx
 import numpy as np
 
 from semantic.adapters.mlx.attention_seam import Attention, AttentionNotServedError, LayerCache
-from semantic.adapters.mlx.host_block import expect
+from semantic.adapters.mlx.host_block import expect as expect_headers
 from semantic.adapters.mlx.page_arena import Array, PageArena
 from semantic.adapters.mlx.paged_attention import PagedAttention, Reach, reach
 from semantic.application.ports.block_store import Place, Tensor, TensorHeader
@@ -65,6 +66,11 @@ class PagedMemory:
         """Bytes of all pages, an upper bound: rows never written are not backed by memory yet."""
         return self._arena.nbytes
 
+    def expect(self, num_blocks: int) -> None:
+        """Have memory found for the pages that so many blocks will be read into."""
+        if sys.platform == "linux":
+            self._arena.populate(num_blocks)
+
     def open(self) -> PagedSequenceCache:
         """A new, empty page table."""
         return PagedSequenceCache(self._arena, self.spec.block_tokens)
@@ -102,7 +108,7 @@ class PagedMemory:
         tensors = self._tensors(self._slot(block_id), num_tokens)
 
         def place(headers: Sequence[TensorHeader]) -> list[Tensor]:
-            expect(headers, [tensor.header for tensor in tensors])
+            expect_headers(headers, [tensor.header for tensor in tensors])
             return tensors
 
         return place
