@@ -51,9 +51,7 @@ def make_prefix_cache(
     references = References()
     if tier is not None:
         _fill(index, tier, context)
-        expected = min(len(index), EXPECTED_BLOCKS)
-        if expected:
-            tier.beside(lambda: model.memory.expect(expected))
+        model.memory.expect(min(len(index), EXPECTED_BLOCKS))
         for agent in tier.store.agents():
             references.replace((agent.record.namespace, agent.record.name), agent.blocks)
     transfer = BlockTransfer(

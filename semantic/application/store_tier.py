@@ -96,10 +96,6 @@ class StoreTier:
 
         self._readers.submit(read)
 
-    def beside(self, work: Callable[[], None]) -> None:
-        """Do something on a reader's thread that nobody waits for."""
-        self._readers.submit(work)
-
     def delete(self, hashes: Iterable[BlockHash], *, unless_failed: Write | None = None) -> None:
         """Erase blocks, after what was asked before; not if ``unless_failed``, which was asked before, has failed."""
         hashes = tuple(hashes)

@@ -60,12 +60,12 @@ class PageArena:
             yield values[:, start : start + num_tokens]
 
     def populate(self, slots: int) -> None:
-        """Have the system find memory for the first ``slots`` slots now. Another thread may do so; nothing changes.
+        """Have the system find memory for the first ``slots`` slots now.
 
         First touches of fresh pages are most of what reading a block costs: 60 to 400 ms for 16 blocks of the default
         model on a virtual machine, against 20 for the reading itself.
         """
-        with contextlib.suppress(OSError, ValueError):  # an old kernel, or an arena that is closed
+        with contextlib.suppress(OSError, ValueError):  # an old kernel
             for offset, size in self._pieces:
                 stop = (offset + min(slots, self._slots) * size) // mmap.PAGESIZE * mmap.PAGESIZE
                 start = offset // mmap.PAGESIZE * mmap.PAGESIZE

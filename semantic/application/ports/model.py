@@ -95,7 +95,7 @@ class CacheMemory(Protocol):
         """Bytes held for all open caches and undiscarded blocks together."""
 
     def expect(self, num_blocks: int) -> None:
-        """Get ready to receive so many blocks; any thread may call it, and nothing depends on it but time."""
+        """Get ready to receive so many blocks; nothing depends on it but time."""
 
     def open(self) -> SequenceCache:
         """A new, empty cache with no blocks attached."""
