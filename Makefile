@@ -55,8 +55,8 @@ test: lint model  ## lint and all tests
 	$(BIN)/pytest
 
 .PHONY: test-fast
-test-fast: install  ## the tests that need neither the default model nor minutes
-	$(BIN)/pytest -m "not model and not zoo"
+test-fast: install  ## the tests on fakes: no model, no MLX
+	$(BIN)/pytest -m "not model and not zoo and not mlx"
 
 .PHONY: architectures
 architectures: install  ## run every architecture against mlx_lm and write docs/architectures.md
