@@ -11,7 +11,7 @@ from benchmarks.pairing import Ratio, ratio, take_turns
 from semantic.adapters.clock import SystemClock
 from semantic.adapters.telemetry import NullTelemetry
 from semantic.application.batch_engine import BlockPoolBatchEngine
-from semantic.application.ports.model import DecodeRow
+from semantic.application.ports.model import DecodeRow, Drawn
 from semantic.domain.services import BlockPool
 from semantic.domain.value_objects import SamplingParams
 
@@ -25,11 +25,11 @@ class _TimedModel:
         self._model, self.forward_s = model, 0.0
         self.profile, self.memory, self.prefill = model.profile, model.memory, model.prefill
 
-    def decode(self, rows: Sequence[DecodeRow]) -> list[int]:
+    def decode(self, rows: Sequence[DecodeRow]) -> list[tuple[Drawn, ...]]:
         start = time.perf_counter()
         try:
-            tokens: list[int] = self._model.decode(rows)
-            return tokens
+            drawn: list[tuple[Drawn, ...]] = self._model.decode(rows)
+            return drawn
         finally:
             self.forward_s += time.perf_counter() - start
 

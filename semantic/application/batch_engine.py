@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterable
 from secrets import randbits
 
 import attrs
-from attrs import define, frozen
+from attrs import frozen
 
+from semantic.application.active_request import ActiveRequest
 from semantic.application.engine_stats import EngineStats
 from semantic.application.joining import Joining
-from semantic.application.lease import Lease
 from semantic.application.make_cache import cache_context, make_prefix_cache
 from semantic.application.ports.clock import Clock
-from semantic.application.ports.model import DecodeRow, LanguageModel
+from semantic.application.ports.model import Drawn, LanguageModel
 from semantic.application.ports.telemetry import Telemetry
 from semantic.application.ports.tokenizer import Tokenizer
 from semantic.application.request_check import check_request
@@ -22,7 +22,7 @@ from semantic.domain.entities import Sequence
 from semantic.domain.errors import UnknownRequestError
 from semantic.domain.identifiers import RequestId
 from semantic.domain.services import BlockPool
-from semantic.domain.value_objects import Completion, Delta, FinishReason, SamplingParams, Timings, Usage
+from semantic.domain.value_objects import Delta, SamplingParams
 from semantic.domain.value_objects.cache_context import DEFAULT_NAMESPACE
 
 _WAIT_FOR_STORE_S = 0.05
@@ -35,20 +35,6 @@ class Output:
     request_id: RequestId
     delta: Delta | None = None
     error: Exception | None = None
-
-
-@define(eq=False)
-class _Request:
-    """A sequence with what the engine needs to serve it."""
-
-    sequence: Sequence
-    lease: Lease
-    text: TextAssembler
-    seed: int
-    stop_token_ids: frozenset[int]
-    submitted_at: float
-    first_token_at: float = 0.0
-    is_prefetched: bool = False
 
 
 class BlockPoolBatchEngine:
@@ -81,7 +67,7 @@ class BlockPoolBatchEngine:
         step_size = model.profile.prefill_step_size
         self._scheduler = Scheduler(max_num_seqs=max_num_seqs, prefill_step_size=step_size)
         self._joining = Joining(self.cache.index, step_size)
-        self._requests: dict[RequestId, _Request] = {}
+        self._requests: dict[RequestId, ActiveRequest] = {}
         self._next_id = 0
         self._counts = {"steps": 0, "prefilled_tokens": 0, "generated_tokens": 0, "finished_requests": 0}
 
@@ -121,7 +107,7 @@ class BlockPoolBatchEngine:
         self._next_id += 1
         eos = self.tokenizer.eos_token_ids if self.tokenizer else frozenset()
         block_tokens = self.model.profile.cache_spec.block_tokens
-        request = _Request(
+        request = ActiveRequest(
             sequence=Sequence(request_id, prompt_token_ids, sampling, block_tokens, boundaries),
             lease=self.cache.lease(self.context.root(namespace), prompt_token_ids, owner),
             text=TextAssembler(self.tokenizer.detokenizer() if self.tokenizer else None, sampling.stop),
@@ -209,47 +195,35 @@ class BlockPoolBatchEngine:
         if not requests:
             return []
         try:
-            tokens = self.model.decode([self._row(request) for request in requests])
+            draws = self.model.decode([request.row() for request in requests])
         except Exception as error:  # noqa: BLE001 - as above; a half-written batch can't be trusted any more
             return [self._fail(request, error) for request in requests]
-        return [self._commit(request, token) for request, token in zip(requests, tokens, strict=True)]
+        return [self._commit(request, drawn) for request, drawn in zip(requests, draws, strict=True)]
 
-    def _row(self, request: _Request) -> DecodeRow:
-        sequence = request.sequence
-        return DecodeRow(
-            cache=request.lease.cache,
-            token_id=sequence.last_token,
-            sampling=sequence.sampling,
-            seed=request.seed,
-            index=len(sequence.output_token_ids),
-        )
-
-    def _commit(self, request: _Request, token: int) -> Output:
-        """Take one drawn token into the request: text, stops, limit."""
-        sequence, text = request.sequence, request.text
-        sequence.commit_row()
-        self.cache.sealing.decoded(sequence, request.lease)
-        if not sequence.output_token_ids and not request.first_token_at:
-            request.first_token_at = self.clock.monotonic()
-        if token in request.stop_token_ids:
-            sequence.finish(FinishReason.STOP)
-            return self._conclude(request, (), text.finish())
-        try:
-            piece = text.add(token)
-        except Exception as error:  # noqa: BLE001 - a tokenizer that chokes on a token ends this request alone
-            return self._fail(request, error)
-        sequence.append(token)
-        self._counts["generated_tokens"] += 1
-        if not text.stopped and sequence.num_tokens < sequence.max_total_tokens:
-            return Output(sequence.request_id, Delta(piece, (token,)))
-        piece += text.finish()
-        sequence.finish(FinishReason.STOP if text.stopped else FinishReason.LENGTH)
-        return self._conclude(request, (token,), piece)
+    def _commit(self, request: ActiveRequest, draws: tuple[Drawn, ...]) -> Output:
+        """Take what was drawn into the request, up to a stop or the limit."""
+        sequence, text, start = request.sequence, "", len(request.sequence.output_token_ids)
+        for drawn in draws:
+            sequence.commit_row()
+            self.cache.sealing.decoded(sequence, request.lease)
+            if not request.first_token_at:
+                request.first_token_at = self.clock.monotonic()
+            try:
+                text += request.take(drawn)
+            except Exception as error:  # noqa: BLE001 - a tokenizer that chokes on a token ends this request alone
+                return self._fail(request, error)
+            if sequence.is_finished:
+                break
+        token_ids = tuple(sequence.output_token_ids[start:])
+        self._counts["generated_tokens"] += len(token_ids)
+        if sequence.is_finished:
+            return self._conclude(request, token_ids, text)
+        return Output(sequence.request_id, Delta(text, token_ids))
 
     # -- ends ------------------------------------------------------------------------------------
 
-    def _conclude(self, request: _Request, token_ids: tuple[int, ...], piece: str) -> Output:
-        completion = self._completion(request)
+    def _conclude(self, request: ActiveRequest, token_ids: tuple[int, ...], piece: str) -> Output:
+        completion = request.completion(self.clock.monotonic())
         self._end(request, keep=True)
         self._counts["finished_requests"] += 1
         self._telemetry.event(
@@ -261,7 +235,7 @@ class BlockPoolBatchEngine:
         )
         return Output(request.sequence.request_id, Delta(piece, token_ids, completion))
 
-    def _fail(self, request: _Request, error: Exception) -> Output:
+    def _fail(self, request: ActiveRequest, error: Exception) -> Output:
         request.sequence.fail()
         self._end(request, keep=False)
         self._telemetry.error(
@@ -269,27 +243,11 @@ class BlockPoolBatchEngine:
         )
         return Output(request.sequence.request_id, error=error)
 
-    def _end(self, request: _Request, *, keep: bool) -> None:
+    def _end(self, request: ActiveRequest, *, keep: bool) -> None:
         del self._requests[request.sequence.request_id]
         self._scheduler.remove(request.sequence)
         self._joining.forget(request.sequence.request_id)
         self.cache.finish(request.sequence, request.lease, keep=keep)
-
-    def _completion(self, request: _Request) -> Completion:
-        sequence, now = request.sequence, self.clock.monotonic()
-        assert sequence.finish_reason is not None, sequence
-        drawn = len(sequence.output_token_ids)
-        decode_s = now - request.first_token_at
-        return Completion(
-            text=request.text.text,
-            token_ids=tuple(sequence.output_token_ids),
-            finish_reason=sequence.finish_reason,
-            usage=Usage(sequence.num_prompt_tokens, sequence.num_cached_tokens, drawn),
-            timings=Timings(
-                ttft_s=(request.first_token_at or now) - request.submitted_at,
-                decode_tokens_per_s=(drawn - 1) / decode_s if drawn > 1 and decode_s > 0 else 0.0,
-            ),
-        )
 
     # -- facts -----------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from semantic.adapters.fakes import (
 from semantic.adapters.fakes.executor import FakeExecutor
 from semantic.adapters.fakes.store import MemoryStore
 from semantic.application.batch_engine import BlockPoolBatchEngine
+from semantic.application.ports.model import Drawn
 from semantic.application.store_tier import StoreTier
 from semantic.domain.identifiers import RequestId
 from semantic.domain.value_objects import Completion, Delta, SamplingParams
@@ -140,3 +141,8 @@ def cold(prompt: Sequence[int], max_tokens: int) -> tuple[int, ...]:
     for _ in range(max_tokens):
         token_ids.append(fake_next_token(token_ids))
     return tuple(token_ids[len(prompt) :])
+
+
+def shifted(draws: tuple[Drawn, ...]) -> tuple[Drawn, ...]:
+    """What a model draws that is wrong: other tokens."""
+    return tuple(Drawn(drawn.token_id % 256 + 1) for drawn in draws)

@@ -40,7 +40,7 @@ class HalfWritingModel(FakeModel):
             cache.append(token_ids[: token_ids.index(POISON)])
         super().prefill(cache, token_ids)
 
-    def decode(self, rows: Sequence[Any]) -> list[int]:
+    def decode(self, rows: Sequence[Any]) -> Any:
         if any(row.token_id == POISON for row in rows):
             for row in rows[::2]:
                 row.cache.append([row.token_id])

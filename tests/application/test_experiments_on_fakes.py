@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from driving import shifted
 
 from semantic.adapters.fakes import FakeModel as AnyFakeModel
 from semantic.adapters.fakes import fake_next_token
@@ -168,9 +169,9 @@ def test_exp_004_runs_sequences_beside_each_other_and_cancels_a_visitor(bench: A
 
 def test_exp_004_is_no_go_when_a_sequence_depends_on_its_batch(bench: Any, stepped: Any) -> None:
     class Leaky(FakeModel):
-        def decode(self, rows: Any) -> list[int]:
-            tokens = super().decode(rows)
-            return [token % 256 + 1 for token in tokens] if len(rows) == 3 else tokens
+        def decode(self, rows: Any) -> Any:
+            drawn = super().decode(rows)
+            return [shifted(draws) for draws in drawn] if len(rows) == 3 else drawn
 
     execution = carried_out(bench, "EXP-004", engine_factory=stepped(lambda lane: Leaky()))
     assert "C1" in failed(execution)
@@ -181,12 +182,12 @@ def test_exp_004_is_conditional_when_the_dependence_is_a_tie_of_the_reference(be
     class Wobbly(FakeModel):
         wobbled = False
 
-        def decode(self, rows: Any) -> list[int]:
-            tokens = super().decode(rows)
+        def decode(self, rows: Any) -> Any:
+            drawn = super().decode(rows)
             if len(rows) == 4 and not self.wobbled:
                 self.wobbled = True
-                tokens[-1] = tokens[-1] % 256 + 1
-            return tokens
+                drawn[-1] = shifted(drawn[-1])
+            return drawn
 
     model = {"bit": FakeModel(), "token": Wobbly()}
     execution = carried_out(

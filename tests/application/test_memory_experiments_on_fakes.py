@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from driving import shifted
 
 from semantic.adapters.fakes import FakeClock, fake_next_token
 from semantic.adapters.fakes.filesystem import _Folder, _Writing
@@ -178,9 +179,9 @@ def test_exp_006_is_no_go_when_simultaneous_requests_do_not_wait_for_each_other(
 
 def test_exp_006_is_no_go_when_sharing_changes_what_is_said(carry_out: Carry) -> None:
     class Leaky(WorkingModel):
-        def decode(self, rows: Any) -> list[int]:
-            tokens = super().decode(rows)
-            return [token % 256 + 1 for token in tokens] if len(rows) == 10 else tokens
+        def decode(self, rows: Any) -> Any:
+            drawn = super().decode(rows)
+            return [shifted(draws) for draws in drawn] if len(rows) == 10 else drawn
 
     execution = carry_out("EXP-006", model=partial(Leaky, prefill_step_size=64, block_tokens=64))
     assert execution.decision is Decision.NO_GO

@@ -79,7 +79,7 @@ def filled(model: LanguageModel, block_ids: Sequence[BlockId], token_ids: Sequen
 
 
 def next_token(model: LanguageModel, cache: SequenceCache) -> int:
-    return model.decode([DecodeRow(cache, 1, SamplingParams(), seed=0, index=0)])[0]
+    return model.decode([DecodeRow(cache, 1, SamplingParams(), seed=0, index=0)])[0][0].token_id
 
 
 def test_a_new_memory_holds_nothing(memory: CacheMemory) -> None:
@@ -198,7 +198,8 @@ def goes_on(model: LanguageModel, cache: SequenceCache, seen: Seen) -> tuple[lis
     seen.take()
     tokens = [7]
     for index in range(5):
-        tokens += model.decode([DecodeRow(cache, tokens[-1], SamplingParams(), seed=0, index=index)])
+        ((drawn,),) = model.decode([DecodeRow(cache, tokens[-1], SamplingParams(), seed=0, index=index)])
+        tokens.append(drawn.token_id)
     return tokens, seen.take()
 
 

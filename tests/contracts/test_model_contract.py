@@ -56,9 +56,13 @@ class Sequences:
                 row(cache, [*prompt, *tokens][-1], seed=prompt[0], index=index, **sampling)
                 for cache, prompt, tokens in zip(caches, prompts, drawn, strict=True)
             ]
-            for tokens, token in zip(drawn, self.model.decode(rows), strict=True):
+            for tokens, token in zip(drawn, self.decode(rows), strict=True):
                 tokens.append(token)
         return drawn
+
+    def decode(self, rows: list[DecodeRow]) -> list[int]:
+        """The token that each row draws: without a draft just one."""
+        return [drawn.token_id for (drawn,) in self.model.decode(rows)]
 
     def close(self) -> None:
         """Close all caches and discard their blocks."""
@@ -124,18 +128,18 @@ def test_a_token_that_decode_fed_counts_as_one_that_prefill_fed(sequences: Seque
 def test_the_cache_counts_its_tokens(sequences: Sequences) -> None:
     cache = sequences.open([1, 2, 3, 4])
     assert cache.num_tokens == 3
-    sequences.model.decode([row(cache, 4)])
+    sequences.decode([row(cache, 4)])
     assert cache.num_tokens == 4
 
 
 def test_a_row_may_join_and_another_may_leave_between_steps(sequences: Sequences) -> None:
     expected = sequences.run(PROMPTS[:2], steps=3)
     first = sequences.open(PROMPTS[0])
-    (a,) = sequences.model.decode([row(first, PROMPTS[0][-1])])
+    (a,) = sequences.decode([row(first, PROMPTS[0][-1])])
     second = sequences.open(PROMPTS[1])
-    b, c = sequences.model.decode([row(first, a), row(second, PROMPTS[1][-1])])
+    b, c = sequences.decode([row(first, a), row(second, PROMPTS[1][-1])])
     sequences.model.memory.close(first)
-    (d,) = sequences.model.decode([row(second, c)])
+    (d,) = sequences.decode([row(second, c)])
     assert [[a, b], [c, d]] == [expected[0][:2], expected[1][:2]]
 
 
@@ -146,7 +150,7 @@ def test_a_sampled_row_depends_on_its_seed_and_index_and_on_no_other_row(sequenc
     draws = set()
     for seed in range(20):
         cache = sequences.open(PROMPTS[0])
-        draws.update(sequences.model.decode([row(cache, PROMPTS[0][-1], seed=seed, temp=1.0)]))
+        draws.update(sequences.decode([row(cache, PROMPTS[0][-1], seed=seed, temp=1.0)]))
     assert len(draws) > 1
 
 

@@ -12,7 +12,7 @@ import attrs
 
 from semantic.adapters.fakes.memory import FakeCache, FakeContiguousMemory, FakeMemory
 from semantic.adapters.fakes.tokenizer import VOCAB_SIZE
-from semantic.application.ports.model import DecodeRow, ModelProfile
+from semantic.application.ports.model import DecodeRow, Drawn, ModelProfile
 from semantic.domain.value_objects import ModelCacheSpec, Reuse
 
 FAKE_FINGERPRINT = hashlib.sha256(b"fake").hexdigest()
@@ -77,11 +77,11 @@ class FakeModel:
         self._feed(token_ids)
         cache.append(token_ids)
 
-    def decode(self, rows: Sequence[DecodeRow]) -> list[int]:
+    def decode(self, rows: Sequence[DecodeRow]) -> list[tuple[Drawn, ...]]:
         """Write each row's token and choose its next one."""
         self.forwards.append(f"decode {len(rows)}")
         self._feed([row.token_id for row in rows])
-        return [self._next(row) for row in rows]
+        return [(Drawn(self._next(row)),) for row in rows]
 
     def release(self) -> None:
         """Drop all blocks."""

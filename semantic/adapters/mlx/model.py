@@ -15,7 +15,7 @@ from semantic.adapters.mlx.lanes import ONE_BY_ONE, Memory
 from semantic.adapters.mlx.numpy_blas import NumpyBlas
 from semantic.adapters.mlx.sampler import Sampler
 from semantic.adapters.mlx.team import Team
-from semantic.application.ports.model import DecodeRow, ModelProfile
+from semantic.application.ports.model import DecodeRow, Drawn, ModelProfile
 
 
 class MLXLanguageModel:
@@ -41,9 +41,9 @@ class MLXLanguageModel:
             cache.evaluate()
         mx.clear_cache()
 
-    def decode(self, rows: Sequence[DecodeRow]) -> list[int]:
+    def decode(self, rows: Sequence[DecodeRow]) -> list[tuple[Drawn, ...]]:
         """One forward over all rows that can share it, or one for each where the lane says so."""
-        chosen: dict[int, int] = {}
+        chosen: dict[int, tuple[Drawn, ...]] = {}
         for numbers in self._batches(rows):
             chosen.update(zip(numbers, self._decode_batch([rows[number] for number in numbers]), strict=True))
         return [chosen[number] for number in range(len(rows))]
@@ -66,9 +66,9 @@ class MLXLanguageModel:
         groups: list[list[int]] = self.memory.together([row.cache for row in rows])
         return groups
 
-    def _decode_batch(self, rows: Sequence[DecodeRow]) -> list[int]:
+    def _decode_batch(self, rows: Sequence[DecodeRow]) -> list[tuple[Drawn, ...]]:
         logits = self._forward([[row.token_id] for row in rows], [row.cache for row in rows])
-        return self._sampler.choose(logits[:, -1, :], rows)
+        return [(Drawn(token_id),) for token_id in self._sampler.choose(logits[:, -1, :], rows)]
 
     def _forward(self, token_ids: list[list[int]], caches: list[Any]) -> mx.array:
         tokens = len(token_ids[0])

@@ -59,6 +59,13 @@ class SequenceCache(Protocol):
 
 
 @frozen
+class Drawn:
+    """One token that was chosen."""
+
+    token_id: int
+
+
+@frozen
 class DecodeRow:
     """One row of a decode step: feed ``token_id`` to ``cache`` and choose the next token.
 
@@ -159,11 +166,12 @@ class LanguageModel(Protocol):
         The cache must have room attached. On an error the cache must be closed: its content is undefined.
         """
 
-    def decode(self, rows: Sequence[DecodeRow]) -> list[int]:
-        """Append each row's token to its cache and return each row's next token id, in row order.
+    def decode(self, rows: Sequence[DecodeRow]) -> list[tuple[Drawn, ...]]:
+        """Append each row's token to its cache and return what each row draws, in row order.
 
-        Rows may have any lengths. What a row gets does not depend on the other rows' content, seeds or lengths; how
-        many there are may move the last bits of its logits, as far as the exactness lane allows (ADR 0004).
+        A row's cache holds as many tokens more as were drawn for it: at least one. Rows may have any lengths. What a
+        row gets does not depend on the other rows' content, seeds or lengths; how many there are may move the last
+        bits of its logits, as far as the exactness lane allows (ADR 0004).
         """
 
     def release(self) -> None:

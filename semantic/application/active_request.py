@@ -1,0 +1,66 @@
+"""A request that is being served: its sequence, and what the engine needs besides."""
+
+from attrs import define
+
+from semantic.application.lease import Lease
+from semantic.application.ports.model import DecodeRow, Drawn
+from semantic.application.text_assembly import TextAssembler
+from semantic.domain.entities import Sequence
+from semantic.domain.value_objects import Completion, FinishReason, Timings, Usage
+
+
+@define(eq=False)
+class ActiveRequest:
+    """``submitted_at``, ``first_token_at``: seconds on the engine's clock, the latter 0 before there is a token."""
+
+    sequence: Sequence
+    lease: Lease
+    text: TextAssembler
+    seed: int
+    stop_token_ids: frozenset[int]
+    submitted_at: float
+    first_token_at: float = 0.0
+    is_prefetched: bool = False
+
+    def row(self) -> DecodeRow:
+        """What the next decode step feeds."""
+        return DecodeRow(
+            cache=self.lease.cache,
+            token_id=self.sequence.last_token,
+            sampling=self.sequence.sampling,
+            seed=self.seed,
+            index=len(self.sequence.output_token_ids),
+        )
+
+    def take(self, drawn: Drawn) -> str:
+        """Take one token into text and sequence, whose row is committed; return the text that it settles.
+
+        On a stop or at the limit the sequence is finished. A token that stops is not part of the output.
+        """
+        sequence, text = self.sequence, self.text
+        if drawn.token_id in self.stop_token_ids:
+            sequence.finish(FinishReason.STOP)
+            return text.finish()
+        piece = text.add(drawn.token_id)
+        sequence.append(drawn.token_id)
+        if not text.stopped and sequence.num_tokens < sequence.max_total_tokens:
+            return piece
+        sequence.finish(FinishReason.STOP if text.stopped else FinishReason.LENGTH)
+        return piece + text.finish()
+
+    def completion(self, now: float) -> Completion:
+        """What the request has come to."""
+        sequence = self.sequence
+        assert sequence.finish_reason is not None, sequence
+        drawn = len(sequence.output_token_ids)
+        decode_s = now - self.first_token_at
+        return Completion(
+            text=self.text.text,
+            token_ids=tuple(sequence.output_token_ids),
+            finish_reason=sequence.finish_reason,
+            usage=Usage(sequence.num_prompt_tokens, sequence.num_cached_tokens, drawn),
+            timings=Timings(
+                ttft_s=(self.first_token_at or now) - self.submitted_at,
+                decode_tokens_per_s=(drawn - 1) / decode_s if drawn > 1 and decode_s > 0 else 0.0,
+            ),
+        )
