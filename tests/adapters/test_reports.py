@@ -15,19 +15,31 @@ from semantic.adapters.reports.markdown import MarkdownReports, cell, fence, sec
 from semantic.application.ports.experiments import ResultsStore
 from semantic.domain.errors import ResultsTooNewError, ResultsUnreadableError
 from semantic.domain.experiments import (
+    Artifact,
+    ComparedSequence,
     DataRow,
     Decision,
     Deviation,
+    Estimate,
     Execution,
     Finding,
     HypothesisResult,
+    MeasuredValue,
     Measurement,
+    Need,
+    NeedStatus,
     Observation,
+    Point,
+    PrerequisiteCheck,
     ResultsDocument,
     RunLog,
+    Samples,
+    Series,
     Status,
+    TokenComparison,
     Verdict,
     judge,
+    summarise,
 )
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
@@ -72,7 +84,7 @@ def test_what_never_ran_has_no_results(store: ResultsStore) -> None:
 
 
 def test_results_come_back_as_they_were_saved(store: ResultsStore) -> None:
-    document = ResultsDocument(latest=an_execution(), history=(an_execution(Decision.NO_GO).summary(),))
+    document = ResultsDocument(latest=an_execution(), history=(summarise(an_execution(Decision.NO_GO)),))
     store.save(document)
     assert store.load("EXP-900") == document
 
@@ -88,15 +100,15 @@ def test_the_file_names_its_schema_and_version(tmp_path: Path) -> None:
     path = JsonResultsStore(tmp_path).save(ResultsDocument(latest=an_execution()))
     content = json.loads(Path(path).read_text())
     assert Path(path).name == "exp_900_results.json"
-    assert (content["schema"], content["version"]) == ("semantic.experiment-results", 1)
+    assert (content["schema"], content["version"]) == ("semantic.experiment-results", 2)
     assert content["latest"]["decision"] == "GO"
 
 
 def test_a_newer_schema_is_refused_by_name(tmp_path: Path) -> None:
     store = JsonResultsStore(tmp_path)
     path = Path(store.save(ResultsDocument(latest=an_execution())))
-    path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
-    with pytest.raises(ResultsTooNewError, match="schema version 2 and this version reads up to 1"):
+    path.write_text(path.read_text().replace('"version": 2', '"version": 3'))
+    with pytest.raises(ResultsTooNewError, match="schema version 3 and this version reads up to 2"):
         store.load("EXP-900")
 
 
@@ -116,6 +128,74 @@ def test_a_missing_field_is_a_named_error(tmp_path: Path) -> None:
     path.write_text(json.dumps(content))
     with pytest.raises(ResultsUnreadableError, match="does not follow its schema"):
         store.load("EXP-900")
+
+
+def test_everything_that_an_execution_can_hold_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+    execution = an_execution(
+        overrides={"pairs": 3},
+        variant="pairs=3",
+        resumed_at=(NOON,),
+        runs=(
+            RunLog(
+                number=1,
+                label="one",
+                started_at=NOON,
+                duration_s=1.5,
+                lines=(),
+                is_step=True,
+                kept={"ratio": [0.5, 1]},
+                caveats=("a tie",),
+            ),
+        ),
+        prerequisites=(
+            PrerequisiteCheck(
+                kind=Need.DEPENDENCY, name="mlx_lm", wanted="0.30.4", found="0.32.2", status=NeedStatus.DIFFERS
+            ),
+        ),
+        series=(
+            Series(
+                figure="Memory",
+                name="resident",
+                x_label="time",
+                x_unit="s",
+                y_label="memory",
+                y_unit="MB",
+                points=(Point(0.5, 100.0), Point(1.0, 101.0, 99.0, 103.0, run=1)),
+            ),
+        ),
+        samples=(
+            Samples(
+                figure="Ratios",
+                name="short",
+                unit="",
+                values=(0.5, 0.75),
+                estimate=Estimate(0.625, 0.5, 0.75),
+                confidence=0.95,
+                seed=7,
+                limit=1.2,
+                criterion_id="C1",
+            ),
+        ),
+        comparisons=(
+            ComparedSequence(lane="bit", label="short", comparison=TokenComparison(4, 3, 9, 6, 1e-4, is_tie=True)),
+        ),
+        artifacts=(Artifact("script", "experiments/scripts/exp_900_x.py"),),
+        script_sha256="ab12",
+    )
+    store = JsonResultsStore(tmp_path)
+    store.save(ResultsDocument(latest=execution))
+    assert store.load("EXP-900") == ResultsDocument(latest=execution)
+
+
+def test_a_file_of_schema_1_is_read_with_what_it_did_not_keep_left_open() -> None:
+    store = JsonResultsStore(Path(__file__).parent / "results" / "schema_1")
+    document = store.load("EXP-002")
+    assert document is not None
+    assert (document.latest.decision, document.latest.samples, document.latest.variant) == (Decision.GO, (), "")
+    assert document.latest.criteria[0].limit is None
+    past = document.history[0]
+    assert (past.commit[:7], past.versions["mlx"], past.environment.platform) == ("9280348", "0.32.4", "not recorded")
+    assert past.measured["C2"] == MeasuredValue(value=0.0)
 
 
 def test_nan_and_infinity_do_not_make_invalid_json(tmp_path: Path) -> None:
@@ -172,7 +252,7 @@ def outside_of_fences(report: str) -> str:
 @pytest.mark.parametrize("decision", list(Decision))
 def test_the_report_has_every_heading_of_the_template_in_its_order(tmp_path: Path, decision: Decision) -> None:
     execution = an_execution(decision, caveats=("one tie",), stopped_early="interrupted")
-    document = ResultsDocument(latest=execution, history=(execution.summary(),))
+    document = ResultsDocument(latest=execution, history=(summarise(execution),))
     path = MarkdownReports(tmp_path).write(example_experiment(), document)
     report = Path(path).read_text()
     headings = [line for line in outside_of_fences(report).splitlines() if line.startswith("#")]
@@ -194,7 +274,7 @@ def test_the_report_of_an_execution_that_recorded_nothing_is_whole(tmp_path: Pat
 
 def test_headings_rules_tables_and_blocks_stand_after_a_blank_line(tmp_path: Path) -> None:
     execution = an_execution(Decision.CONDITIONAL_GO, caveats=("one tie",), stopped_early="interrupted")
-    document = ResultsDocument(latest=execution, history=(execution.summary(),))
+    document = ResultsDocument(latest=execution, history=(summarise(execution),))
     report = MarkdownReports(tmp_path).render(example_experiment(), document)
     lines = outside_of_fences(report).splitlines()
     crowded = [

@@ -65,9 +65,10 @@ def test_a_second_execution_keeps_the_first_in_the_history(bench: Any) -> None:
     made.runner.run("EXP-900", "full")
     document = made.store.documents["EXP-900"]
     assert document.latest.profile == "full"
-    assert [(past.profile, past.decision, past.measured) for past in document.history] == [
-        ("quick", Decision.GO, {"C1": 0.0, "N1": 2.0})
-    ]
+    assert [
+        (past.profile, past.decision, {name: of.value for name, of in past.measured.items()})
+        for past in document.history
+    ] == [("quick", Decision.GO, {"C1": 0.0, "N1": 2.0})]
 
 
 def test_the_history_is_bounded(bench: Any) -> None:

@@ -10,12 +10,16 @@ from cattrs.errors import BaseValidationError
 from cattrs.preconf.json import make_converter
 
 from semantic.adapters.reports.atomic import write_atomically
+from semantic.adapters.reports.older_results import upgraded
 from semantic.domain.errors import ResultsTooNewError, ResultsUnreadableError
 from semantic.domain.experiments import Cell, Parameter, ResultsDocument
 
 SCHEMA = "semantic.experiment-results"
-VERSION = 1
-"""Raised when a reader of the previous version could misread a file; new optional fields don't raise it."""
+VERSION = 2
+"""Raised when a reader of the previous version could misread a file; new optional fields don't raise it.
+
+1: history with commit, versions and bare values. 2: history with environment, intervals and verdicts.
+"""
 
 
 class JsonResultsStore:
@@ -44,7 +48,7 @@ class JsonResultsStore:
         if version > VERSION:
             raise ResultsTooNewError(str(path), version, VERSION)
         try:
-            return self._converter.structure(content, ResultsDocument)
+            return self._converter.structure(upgraded(content), ResultsDocument)
         except (BaseValidationError, KeyError, TypeError, ValueError) as error:
             raise ResultsUnreadableError(f"{path} does not follow its schema: {error!r}") from error
 

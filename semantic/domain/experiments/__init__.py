@@ -33,6 +33,7 @@ from semantic.domain.experiments.declaration import (
     SignOff,
     Step,
 )
+from semantic.domain.experiments.evidence import ComparedSequence, Point, Samples, Series
 from semantic.domain.experiments.exactness import (
     END_OF_SEQUENCE,
     TIE_BOUND_NATS,
@@ -44,29 +45,33 @@ from semantic.domain.experiments.exactness import (
     drawn_tokens,
     is_tie,
 )
+from semantic.domain.experiments.history import ExecutionSummary, MeasuredValue, ResultsDocument, summarise
+from semantic.domain.experiments.observations import Finding, Observation
+from semantic.domain.experiments.prerequisites import Need, NeedStatus, PrerequisiteCheck
 from semantic.domain.experiments.results import (
+    Artifact,
     Cell,
     DataRow,
     Decision,
     Deviation,
     EnvironmentFacts,
     Execution,
-    ExecutionSummary,
-    Finding,
     HypothesisResult,
-    Observation,
-    ResultsDocument,
+    Kept,
     RunLog,
     Status,
     Verdict,
 )
+from semantic.domain.experiments.review import Review
 from semantic.domain.experiments.statistics import Estimate, estimate_median
 
 __all__ = [
     "END_OF_SEQUENCE",
     "TIE_BOUND_NATS",
     "TOKENS_PER_TIE",
+    "Artifact",
     "Cell",
+    "ComparedSequence",
     "Comparison",
     "Criterion",
     "CriterionResult",
@@ -85,21 +90,30 @@ __all__ = [
     "Finding",
     "Hypothesis",
     "HypothesisResult",
+    "Kept",
     "LaneTally",
     "Level",
+    "MeasuredValue",
     "Measurement",
     "Method",
     "ModelRequirement",
+    "Need",
+    "NeedStatus",
     "NextSteps",
     "Observation",
     "Parameter",
+    "Point",
+    "PrerequisiteCheck",
     "Prerequisites",
     "Profile",
     "Related",
     "ResultsDocument",
+    "Review",
     "RootCause",
     "Ruling",
     "RunLog",
+    "Samples",
+    "Series",
     "SignOff",
     "Status",
     "Step",
@@ -119,5 +133,6 @@ __all__ = [
     "judge",
     "must",
     "nice",
+    "summarise",
     "validate_hypothesis",
 ]

@@ -82,16 +82,29 @@ def nice(id: str, statement: str, threshold: Threshold) -> Criterion:
 
 @frozen
 class Measurement:
-    """A value for one criterion, in the unit of its threshold, and what it rests on."""
+    """A value for one criterion, in the unit of its threshold, and what it rests on.
+
+    ``low`` and ``high`` are its interval, where it was estimated. ``run`` is the run it was taken in, 0 for none.
+    """
 
     criterion_id: str
     value: float
     evidence: str
+    low: float | None = None
+    high: float | None = None
+    run: int = 0
 
 
 @frozen
 class CriterionResult:
-    """``measured`` is None where the run never got so far; that counts as not passed."""
+    """One criterion, measured and judged.
+
+    - ``threshold``: comparison, limit and unit as one text; ``comparison``, ``limit`` and ``unit`` are its parts
+      (``limit`` is None only in results of schema 1, which did not keep them).
+    - ``measured``: None where the run never got so far; that counts as not passed.
+    - ``low``, ``high``: the interval of ``measured`` where it was estimated, else None.
+    - ``run``: number of the run that measured it; 0 where that was outside of any.
+    """
 
     criterion_id: str
     level: Level
@@ -100,6 +113,20 @@ class CriterionResult:
     measured: float | None
     passed: bool
     evidence: str
+    comparison: str = ""
+    limit: float | None = None
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    run: int = 0
+
+    @property
+    def is_close(self) -> bool:
+        """Whether the interval reaches over the limit, so that the measurement does not settle it."""
+        if self.low is None or self.high is None or self.limit is None:
+            return False
+        holds = Threshold(Comparison(self.comparison), self.limit).is_met_by
+        return holds(self.low) != holds(self.high)
 
     @property
     def outcome(self) -> str:
@@ -119,4 +146,10 @@ def judge(criterion: Criterion, measurement: Measurement | None) -> CriterionRes
         measured=None if measurement is None else measurement.value,
         passed=passed,
         evidence="not measured" if measurement is None else measurement.evidence,
+        comparison=str(criterion.threshold.comparison),
+        limit=criterion.threshold.value,
+        unit=criterion.threshold.unit,
+        low=None if measurement is None else measurement.low,
+        high=None if measurement is None else measurement.high,
+        run=0 if measurement is None else measurement.run,
     )

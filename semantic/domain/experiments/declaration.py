@@ -1,18 +1,21 @@
 """The declaration of an experiment: every section of the template that is known before it runs.
 
-What an author or a reviewer writes lives here, in the experiment's own file; what the runner measures lives
-in the results. So a re-run cannot overwrite prose or a sign-off.
+What an author writes lives here, in the experiment's own file, or in the review beside the results, which the runner
+never writes (see review.py); what the runner measures lives in the results. So a re-run cannot overwrite prose or a
+sign-off.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import TypeAlias
 
 from attrs import field, frozen
 
 from semantic.domain.errors import ExperimentDeclarationError, UnknownExperimentOptionError
 from semantic.domain.experiments.criteria import Criterion, Level
+from semantic.domain.experiments.observations import Observation
 
 Parameter: TypeAlias = int | float | str | bool | tuple[int, ...] | tuple[str, ...]
 
@@ -136,15 +139,36 @@ class RootCause:
 
 @frozen(kw_only=True)
 class SignOff:
-    """Who reviewed and approved the experiment, and when (YYYY-MM-DD). Empty until a person fills it in."""
+    """Who reviewed and approved the experiment, and when (YYYY-MM-DD). Empty until a person fills it in.
+
+    ``execution`` is when the approved execution started, as the report states it; empty where only the date tells.
+    """
 
     reviewer: str = ""
     approval_date: str = ""
+    execution: str = ""
+
+    @property
+    def is_given(self) -> bool:
+        """Whether a person has signed."""
+        return bool(self.reviewer and self.approval_date)
+
+    def covers(self, started_at: datetime) -> bool:
+        """Whether it was given for the execution that started then, and not for an earlier one."""
+        if not self.is_given:
+            return False
+        if self.execution:
+            return started_at.isoformat(sep=" ").startswith(self.execution.replace("T", " "))
+        return f"{started_at:%Y-%m-%d}" <= self.approval_date
 
 
 @frozen(kw_only=True)
 class Experiment:
-    """A declared experiment. Raises :class:`ExperimentDeclarationError` naming the field that is wrong."""
+    """A declared experiment. Raises :class:`ExperimentDeclarationError` naming the field that is wrong.
+
+    ``summary``, ``observations`` (findings that no code could make), ``root_cause`` and ``sign_off`` are written after
+    a run; a review file may hold them instead.
+    """
 
     id: str
     title: str
@@ -161,6 +185,7 @@ class Experiment:
     next_steps: NextSteps
     related: Related = Related()
     summary: str = ""
+    observations: tuple[Observation, ...] = ()
     root_cause: RootCause | None = None
     sign_off: SignOff = SignOff()
 

@@ -1,21 +1,27 @@
-"""What running an experiment leaves behind."""
+"""What running an experiment leaves behind. docs/results-format.md has the file that it is stored in."""
 
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from attrs import frozen
+from attrs import field, frozen
 
 from semantic.domain.experiments.criteria import CriterionResult
 from semantic.domain.experiments.declaration import Parameter
+from semantic.domain.experiments.evidence import ComparedSequence, Samples, Series
+from semantic.domain.experiments.observations import Observation
+from semantic.domain.experiments.prerequisites import PrerequisiteCheck
 
 Cell: TypeAlias = str | int | float | bool | None
 """One value of a data row."""
 
+Kept: TypeAlias = Any
+"""What a step gives back: None, numbers, texts, booleans, and lists and mappings of them."""
+
 
 class Status(StrEnum):
-    """Of an experiment as a whole."""
+    """Of an experiment as a whole. ``RUNNING`` is what an execution says of itself while it lasts."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -31,14 +37,6 @@ class Decision(StrEnum):
     CONDITIONAL_GO = "CONDITIONAL GO"
 
 
-class Finding(StrEnum):
-    """The template's three kinds of observation."""
-
-    POSITIVE = "positive"
-    ISSUE = "issue"
-    ANOMALY = "anomaly"
-
-
 class Verdict(StrEnum):
     """Of a hypothesis."""
 
@@ -47,17 +45,13 @@ class Verdict(StrEnum):
     PARTIAL = "partial"
 
 
-@frozen
-class Observation:
-    """Something seen that no criterion asks for."""
-
-    kind: Finding
-    text: str
-
-
 @frozen(kw_only=True)
 class RunLog:
-    """One run: what it logged, why it failed if it did, and the traceback if that was an exception."""
+    """One run: what it logged, why it failed if it did, and the traceback if that was an exception.
+
+    ``is_step`` says that it was a step, which a resumed execution need not repeat; ``kept`` is what the step gave
+    back, and ``caveats`` are those it noted.
+    """
 
     number: int
     label: str
@@ -66,6 +60,9 @@ class RunLog:
     lines: tuple[str, ...]
     failure: str = ""
     error: str = ""
+    is_step: bool = False
+    kept: Kept = None
+    caveats: tuple[str, ...] = ()
 
     @property
     def crashed(self) -> bool:
@@ -113,12 +110,30 @@ class EnvironmentFacts:
     versions: Mapping[str, str]
 
 
+@frozen
+class Artifact:
+    """A file of the experiment: what it is (``script``, ``fixtures``, ``results``, ``report``), and its path."""
+
+    kind: str
+    path: str
+
+
 @frozen(kw_only=True)
 class Execution:
     """One execution of an experiment, complete or not.
 
-    ``stopped_early`` says why it ended before its last step (the critical trigger, an interrupt, a crash
-    outside a run); empty when it didn't. ``caveats`` are what makes a GO conditional.
+    - ``parameters``: the values in force; ``overrides``: those of them that the caller set, not the declaration.
+    - ``variant``: names one combination of a sweep, as ``kv_bits=4``; empty for an execution by itself.
+    - ``started_at``, ``total_s``: begin and working time; time between an interrupt and its resumption is not counted.
+    - ``resumed_at``: when it was taken up again, once for each time.
+    - ``prerequisites``: each as it was found before the first run.
+    - ``deviations``: where this run differs from the declaration.
+    - ``runs``, ``rows``, ``observations``: log, data table, findings, in the order in which they were noted.
+    - ``series``, ``samples``, ``comparisons``: what there is to plot.
+    - ``caveats``: what makes a GO conditional.
+    - ``stopped_early``: why it ended before its last step (the critical trigger, an interrupt, a crash outside a
+      run); empty when it didn't.
+    - ``script_sha256``: of the experiment's file, so that it shows when a result is older than its script.
     """
 
     experiment_id: str
@@ -140,42 +155,17 @@ class Execution:
     decision: Decision
     rationale: str
     stopped_early: str = ""
+    overrides: Mapping[str, Parameter] = field(factory=dict)
+    variant: str = ""
+    resumed_at: tuple[datetime, ...] = ()
+    prerequisites: tuple[PrerequisiteCheck, ...] = ()
+    series: tuple[Series, ...] = ()
+    samples: tuple[Samples, ...] = ()
+    comparisons: tuple[ComparedSequence, ...] = ()
+    artifacts: tuple[Artifact, ...] = ()
+    script_sha256: str = ""
 
-    def summary(self) -> "ExecutionSummary":
-        """What the history keeps."""
-        return ExecutionSummary(
-            started_at=self.started_at,
-            profile=self.profile,
-            model=self.model,
-            decision=self.decision,
-            commit=self.environment.commit,
-            versions=self.environment.versions,
-            total_s=self.total_s,
-            measured={result.criterion_id: result.measured for result in self.criteria},
-        )
-
-
-@frozen(kw_only=True)
-class ExecutionSummary:
-    """One line of the history of executions."""
-
-    started_at: datetime
-    profile: str
-    model: str
-    decision: Decision
-    commit: str
-    versions: Mapping[str, str]
-    total_s: float
-    measured: Mapping[str, float | None]
-
-
-@frozen(kw_only=True)
-class ResultsDocument:
-    """The latest execution in full, and the ones before it in brief, latest first."""
-
-    latest: Execution
-    history: tuple[ExecutionSummary, ...] = ()
-
-    def followed_by(self, execution: Execution, keep: int) -> "ResultsDocument":
-        """A document with ``execution`` as the latest, which remembers at most ``keep`` earlier ones."""
-        return ResultsDocument(latest=execution, history=(self.latest.summary(), *self.history)[:keep])
+    @property
+    def is_complete(self) -> bool:
+        """Whether it got to its end, whatever it found."""
+        return not self.stopped_early and self.status is not Status.RUNNING

@@ -35,3 +35,14 @@ def test_a_result_carries_the_measured_value_and_its_evidence() -> None:
     assert result.passed
     assert (result.measured, result.evidence, result.threshold) == (0.8125, "10 pairs", "<= 1.2")
     assert result.outcome == "C1 (Ratio): 0.8125, required <= 1.2"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "is_close"), [(1.0, 1.3, True), (1.0, 1.2, False), (1.21, 1.4, False), (None, None, False)]
+)
+def test_an_interval_that_reaches_over_the_limit_does_not_settle_it(
+    low: float | None, high: float | None, is_close: bool
+) -> None:
+    result = judge(must("C1", "Ratio", at_most(1.2)), Measurement("C1", 1.1, "", low, high))
+    assert result.is_close is is_close
+    assert (result.comparison, result.limit, result.low, result.high) == ("<=", 1.2, low, high)
