@@ -235,8 +235,8 @@ def _experiments(
     from semantic.adapters.mlx.engine_process import ChildEngines
     from semantic.adapters.mlx.reference import SubprocessReference
     from semantic.adapters.reports.folder_catalogue import FolderCatalogue
+    from semantic.adapters.reports.folder_reports import FolderReports
     from semantic.adapters.reports.json_store import JsonResultsStore
-    from semantic.adapters.reports.markdown import MarkdownReports
     from semantic.adapters.storage.experiment_stores import ExperimentStores
     from semantic.application.engine_factory import EnginesOnOneModel
     from semantic.application.run_experiment import RunExperiment
@@ -252,7 +252,7 @@ def _experiments(
         clock=container.clock(),
         memory_probe=container.memory_probe(),
         results_store=JsonResultsStore(data),
-        report_writer=MarkdownReports(data),
+        report_writer=FolderReports(data, folder.parent / "docs" / "adr"),
         environment_probe=SystemEnvironment(folder, container.prepare_runtime()),
         telemetry=container.telemetry(),
         listener=listener,

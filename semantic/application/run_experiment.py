@@ -25,6 +25,7 @@ from semantic.application.ports.reference import ReferenceFactory
 from semantic.application.ports.stores import Stores
 from semantic.application.ports.telemetry import Telemetry
 from semantic.application.reference_session import ReferenceSession
+from semantic.application.report_experiments import ReportExperiments
 from semantic.domain.errors import MissingPrerequisiteError, ResultsTooNewError, ResultsUnreadableError
 from semantic.domain.experiments import (
     Execution,
@@ -60,9 +61,11 @@ class RunExperiment:
     environment_probe: EnvironmentProbe
     telemetry: Telemetry
     listener: ProgressListener | None = None
+    reports: ReportExperiments = field(init=False)
     _reference: ReferenceSession = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.reports = ReportExperiments(self.catalogue, self.results_store, self.report_writer)
         self._reference = ReferenceSession(self.reference_factory)
 
     def __enter__(self) -> Self:
@@ -169,13 +172,14 @@ class RunExperiment:
     def _publish(self, experiment: RunnableExperiment, execution: Execution, earlier: ResultsDocument | None) -> None:
         document = earlier.followed_by(execution, HISTORY_KEPT) if earlier else ResultsDocument(latest=execution)
         results = self.results_store.save(document)
-        report = self.report_writer.write(experiment.declaration, document)
+        reports = self.report_writer.write(experiment, document)
+        self.reports.write_index()
         self.telemetry.event(
             "experiment.finished",
             experiment=execution.experiment_id,
             decision=str(execution.decision),
             results=results,
-            report=report,
+            reports=reports,
         )
 
 

@@ -322,6 +322,10 @@ class MissingPrerequisiteError(ExperimentError):
     """The experiment names code that is not there. Install it, or correct the declaration's components."""
 
 
+class NoResultsError(ExperimentError):
+    """The experiment has not been run here, so there is nothing to report. Run it: `semantic experiment run ID`."""
+
+
 class ResultsUnreadableError(ExperimentError):
     """The results file is damaged or not one of ours. Move it away and run the experiment again."""
 

@@ -257,3 +257,10 @@ def test_the_trigger_s_number_of_failures_is_the_experiment_s(bench: Any) -> Non
 
     execution = bench(example_experiment(failure_plan=plan), run).runner.run("EXP-900")
     assert execution.stopped_early == "critical trigger: one is enough"
+
+
+def test_the_index_is_written_after_each_execution(bench: Any) -> None:
+    made = bench(example_experiment(), good)
+    made.runner.run("EXP-900")
+    (line,) = made.reports.listed
+    assert (line.entry.id, line.document) == ("EXP-900", made.store.documents["EXP-900"])

@@ -1,6 +1,7 @@
 """What experiments need, without files, without a model: for tests of experiments, yours included."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from attrs import define, field
@@ -10,23 +11,36 @@ from semantic.adapters.fakes.model import FakeModel
 from semantic.adapters.fakes.stores import FakeStores
 from semantic.adapters.fakes.tier import fake_tier
 from semantic.application.engine import Engine
+from semantic.application.ports.experiments import ListedExperiment, RunnableExperiment
 from semantic.application.ports.memory_probe import MemoryReading
 from semantic.application.ports.stores import Stores
 from semantic.domain.experiments import (
+    DataRow,
+    Decision,
+    Deviation,
     EnvironmentFacts,
+    Execution,
     Experiment,
     FailurePlan,
     FailureScenario,
+    Finding,
     Hypothesis,
+    HypothesisResult,
+    Measurement,
     Method,
     ModelRequirement,
     NextSteps,
+    Observation,
     Prerequisites,
     Profile,
     ResultsDocument,
+    RunLog,
+    Status,
     Step,
+    Verdict,
     at_most,
     exactly,
+    judge,
     must,
     nice,
 )
@@ -56,6 +70,37 @@ def example_experiment(**changes: Any) -> Experiment:
         "next_steps": NextSteps(immediate="None"),
     }
     return Experiment(**{**declared, **changes})
+
+
+def example_execution(decision: Decision = Decision.GO, **changes: Any) -> Execution:
+    """What running :func:`example_experiment` could have left behind: two runs, one of them crashed, and a row."""
+    experiment = example_experiment()
+    needed, wanted = experiment.criteria
+    noon = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
+    left: dict[str, Any] = {
+        "experiment_id": experiment.id,
+        "title": experiment.title,
+        "status": Status.FAILED if decision is Decision.NO_GO else Status.PASSED,
+        "profile": "quick",
+        "model": "smollm2-135m",
+        "parameters": {"seed": 42, "prompts": ("short", "long")},
+        "started_at": noon,
+        "total_s": 75.0,
+        "environment": FakeEnvironment().facts(()),
+        "deviations": (Deviation("mlx_lm", "0.30.4", "0.32.2"),),
+        "runs": (
+            RunLog(number=1, label="first", started_at=noon, duration_s=1.5, lines=("said ```hello```",)),
+            RunLog(number=2, label="second", started_at=noon, duration_s=0.5, lines=(), failure="x", error="Trace\nx"),
+        ),
+        "rows": (DataRow(1, {"Prompt": "short", "Match?": True, "Time (s)": 1.23456, "Memory": None}),),
+        "observations": (Observation(Finding.ANOMALY, "odd"),),
+        "caveats": (),
+        "criteria": (judge(needed, Measurement("C1", 0, "none differ")), judge(wanted, None)),
+        "hypotheses": (HypothesisResult("Nothing differs", Verdict.PASS, "C1 | none"),),
+        "decision": decision,
+        "rationale": "All 1 must-pass criteria passed.",
+    }
+    return Execution(**{**left, **changes})
 
 
 @define
@@ -152,11 +197,17 @@ class MemoryResultsStore:
 
 @define
 class MemoryReports:
-    """Remembers what would have been reported."""
+    """Remembers what would have been reported, and what the index would have listed last."""
 
     written: list[str] = field(factory=list)
+    listed: Sequence[ListedExperiment] = ()
 
-    def write(self, experiment: Experiment, document: ResultsDocument) -> str:
+    def write(self, experiment: RunnableExperiment, document: ResultsDocument) -> Sequence[str]:
         """Remember the id."""
-        self.written.append(experiment.id)
-        return f"memory:{experiment.id}"
+        self.written.append(experiment.declaration.id)
+        return [f"memory:{experiment.declaration.id}"]
+
+    def write_index(self, experiments: Sequence[ListedExperiment]) -> Sequence[str]:
+        """Remember what is listed."""
+        self.listed = experiments
+        return ["memory:index"]

@@ -1,107 +1,59 @@
-"""The report of an experiment: the template's headings in order, filled from declaration and results."""
+"""Reports as Markdown. What an author wrote stays as it is; what was measured cannot become markup."""
 
-from collections.abc import Sequence
-from pathlib import Path
+import re
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from semantic.adapters.reports.atomic import write_atomically
-from semantic.domain.experiments import (
-    Cell,
-    DataRow,
-    Decision,
-    Experiment,
-    ResultsDocument,
-    RunLog,
-    Status,
-    Verdict,
-)
+from semantic.adapters.reports import formats
+from semantic.adapters.reports.links import Link
+from semantic.adapters.reports.tables import DataTable
+from semantic.adapters.reports.templates import FOLDER
+from semantic.domain.experiments import Cell
 
 CELL_CHARS = 60
 """Longer cells of the data table are cut; the results file has them whole."""
 
-_STATUS = {
-    Status.PENDING: "⏳ PENDING",
-    Status.RUNNING: "🔄 RUNNING",
-    Status.PASSED: "✅ PASSED",
-    Status.FAILED: "❌ FAILED",
-}
-_VERDICT = {Verdict.PASS: "✅ PASS", Verdict.FAIL: "❌ FAIL", Verdict.PARTIAL: "⚠️ PARTIAL"}
-_DECISION = {
-    Decision.GO: "✅ **GO**: proceed with implementation",
-    Decision.NO_GO: "❌ **NO-GO**: block implementation until the issue is resolved",
-    Decision.CONDITIONAL_GO: "⚠️ **CONDITIONAL GO**: proceed with caveats",
-}
+_MARKUP = re.compile(r"""[\\`*|$~] | <(?=[A-Za-z/!?]) | \](?=\() | &(?=\#?\w+;) | (?<!\w)_ | _(?!\w)""", re.VERBOSE)
 
 
-class MarkdownReports:
-    """Writes ``exp_NNN_report.md`` into ``folder``."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        environment = Environment(
-            loader=FileSystemLoader(Path(__file__).parent),
-            undefined=StrictUndefined,
-            autoescape=False,  # Markdown, not HTML
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-        )
-        environment.filters.update(
-            status=_STATUS.__getitem__,
-            verdict=_VERDICT.__getitem__,
-            decision=_DECISION.__getitem__,
-            mark=lambda passed: "✅" if passed else "❌",
-            seconds=seconds,
-            number=number,
-            cell=cell,
-            fence=fence,
-            table=table,
-            log_text=log_text,
-        )
-        self._template = environment.get_template("report.md.j2")
-
-    def write(self, experiment: Experiment, document: ResultsDocument) -> str:
-        """Render and replace the report; return its path."""
-        path = self.folder / f"{experiment.file_stem}_report.md"
-        write_atomically(path, self.render(experiment, document))
-        return str(path)
-
-    def render(self, experiment: Experiment, document: ResultsDocument) -> str:
-        """The report as text."""
-        latest = document.latest
-        return self._template.render(
-            e=experiment,
-            x=latest,
-            document=document,
-            profile_note=experiment.profile(latest.profile).note,
-            parameters="\n".join(f"{name} = {value!r}" for name, value in latest.parameters.items()),
-        )
+def markdown_environment() -> Environment:
+    """Templates that write Markdown."""
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        undefined=StrictUndefined,
+        autoescape=False,  # Markdown, not HTML: `plain` and `cell` escape what was measured
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(
+        status=formats.STATUS.__getitem__,
+        verdict=formats.VERDICT.__getitem__,
+        decision_mark=formats.DECISION_MARK.__getitem__,
+        decision_means=formats.DECISION_MEANS.__getitem__,
+        mark=formats.mark,
+        seconds=formats.seconds,
+        number=formats.number,
+        day=formats.day,
+        minute=formats.minute,
+        log_text=formats.log_text,
+        plain=plain,
+        cell=cell,
+        fence=fence,
+        table=table,
+        link=link,
+    )
+    return environment
 
 
-def seconds(value: float) -> str:
-    """``0.01 s``, ``12.3 s``, ``4 min 5 s``."""
-    if value < 60:
-        return f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
-    return f"{int(value) // 60} min {int(value) % 60} s"
-
-
-def number(value: float | None) -> str:
-    """Six significant digits, or that there is none."""
-    return "nothing" if value is None else f"{value:.6g}"
+def plain(text: str) -> str:
+    """Text that reads as it is, on one line, wherever it stands."""
+    return _MARKUP.sub(lambda found: "\\" + found.group(), formats.one_line(text))
 
 
 def cell(value: Cell, limit: int | None = CELL_CHARS) -> str:
-    """A value that can stand in a table: one line, no bar, cut at ``limit`` characters."""
-    if isinstance(value, bool):
-        return "✅" if value else "❌"
-    if value is None:
-        return ""
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    text = " ".join(text.split()) if "\n" in text else text
-    if limit is not None and len(text) > limit:
-        text = text[: limit - 1] + "…"
-    return text.replace("|", "\\|")
+    """A value that can stand in a table."""
+    return plain(formats.shown(value, limit))
 
 
 def fence(text: str, language: str) -> str:
@@ -112,16 +64,20 @@ def fence(text: str, language: str) -> str:
     return f"{ticks}{language}\n{text.strip()}\n{ticks}"
 
 
-def table(rows: Sequence[DataRow]) -> str:
-    """One table of all rows; its columns are all the rows' columns, in the order they first appear."""
-    columns = list(dict.fromkeys(name for row in rows for name in row.cells))
-    lines = ["| Run | " + " | ".join(columns) + " |", "|-----|" + "---|" * len(columns)]
-    for row in rows:
-        cells = (cell(row.cells.get(name)) for name in columns)
+def table(data: DataTable) -> str:
+    """The rows, each with the number of its run."""
+    lines = [
+        "| Run | " + " | ".join(cell(name) for name in data.columns) + " |",
+        "|-----|" + "---|" * len(data.columns),
+    ]
+    for row in data.rows:
+        cells = (cell(row.cells.get(name)) for name in data.columns)
         lines.append(f"| {row.run} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def log_text(run: RunLog) -> str:
-    """What a run logged, with its traceback."""
-    return "\n".join([*run.lines, *([run.error] if run.error else [])]) or "(nothing logged)"
+def link(to: Link) -> str:
+    """A link, or its text where it leads nowhere."""
+    if not to.target:
+        return plain(to.text)
+    return f"<{to.target}>" if to.text == to.target else f"[{plain(to.text)}]({to.target.replace(' ', '%20')})"

@@ -51,11 +51,23 @@ class ResultsStore(Protocol):
         """Replace what is there, whole or not at all. Returns where it lies."""
 
 
-class ReportWriter(Protocol):
-    """Turns results into a document that a reviewer can sign."""
+@frozen
+class ListedExperiment:
+    """A line of the index. ``document`` is None where nothing was recorded, or ``error`` says why it can't be read."""
 
-    def write(self, experiment: Experiment, document: ResultsDocument) -> str:
-        """Replace the report, whole or not at all. Returns where it lies."""
+    entry: CatalogueEntry
+    document: ResultsDocument | None = None
+    error: SemanticError | None = None
+
+
+class ReportWriter(Protocol):
+    """Turns results into documents that a reviewer can sign, and lists them."""
+
+    def write(self, experiment: RunnableExperiment, document: ResultsDocument) -> Sequence[str]:
+        """Replace the reports of one experiment, each whole or not at all. Returns where they lie."""
+
+    def write_index(self, experiments: Sequence[ListedExperiment]) -> Sequence[str]:
+        """Replace the pages over all experiments. Returns where they lie."""
 
 
 class EnvironmentProbe(Protocol):

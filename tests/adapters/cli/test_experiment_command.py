@@ -16,8 +16,8 @@ from semantic.adapters.fakes.processes import FakeProcesses
 from semantic.adapters.fakes.reference import FakeReference
 from semantic.adapters.fakes.stores import FakeStores
 from semantic.adapters.reports.folder_catalogue import FolderCatalogue
+from semantic.adapters.reports.folder_reports import FolderReports
 from semantic.adapters.reports.json_store import JsonResultsStore
-from semantic.adapters.reports.markdown import MarkdownReports
 from semantic.application.run_experiment import RunExperiment
 
 SCRIPT = """
@@ -64,7 +64,7 @@ def invoke(folder: Path) -> Invoke:
             clock=FakeClock(),
             memory_probe=FakeMemoryProbe(),
             results_store=JsonResultsStore(data),
-            report_writer=MarkdownReports(data),
+            report_writer=FolderReports(data),
             environment_probe=FakeEnvironment(),
             telemetry=RecordingTelemetry(),
             listener=listener,
@@ -104,9 +104,10 @@ def test_run_writes_results_and_report_beside_the_scripts_or_where_it_is_told(
     invoke: Invoke, folder: Path, tmp_path: Path
 ) -> None:
     invoke("run", "EXP-001")
-    assert sorted(path.name for path in (folder / "data").iterdir()) == ["exp_001_report.md", "exp_001_results.json"]
+    left = {"exp_001_report.md", "exp_001_results.json", "index.md"}
+    assert {path.name for path in (folder / "data").iterdir()} >= left
     invoke("run", "EXP-001", "--data", str(tmp_path / "elsewhere"))
-    assert len(list((tmp_path / "elsewhere").iterdir())) == 2
+    assert {path.name for path in (tmp_path / "elsewhere").iterdir()} >= left
 
 
 def test_run_as_json_prints_one_document(invoke: Invoke) -> None:

@@ -1,0 +1,63 @@
+"""Use case: write reports and the index from what is stored. Nothing is run."""
+
+from collections.abc import Sequence
+
+from attrs import frozen
+
+from semantic.application.ports.experiments import (
+    CatalogueEntry,
+    ExperimentCatalogue,
+    ListedExperiment,
+    ReportWriter,
+    ResultsStore,
+)
+from semantic.domain.errors import NoResultsError, SemanticError
+
+
+@frozen
+class ReportExperiments:
+    """Prose comes from the declarations, everything measured from the results: writing again changes no result."""
+
+    catalogue: ExperimentCatalogue
+    results_store: ResultsStore
+    writer: ReportWriter
+
+    def write(self, experiment_id: str) -> Sequence[str]:
+        """The reports of one experiment; returns where they lie. The index is left as it is.
+
+        Raises :class:`NoResultsError` for one that never ran, and what catalogue and store raise.
+        """
+        experiment = self.catalogue.find(experiment_id)
+        document = self.results_store.load(experiment.declaration.id)
+        if document is None:
+            raise NoResultsError(
+                f"{experiment.declaration.id} has no results here; "
+                f"run it first: semantic experiment run {experiment.declaration.id}"
+            )
+        return self.writer.write(experiment, document)
+
+    def write_all(self) -> Sequence[str]:
+        """The reports of every experiment that has readable results, then the index, which names the others."""
+        listed = self.listed()
+        paths: list[str] = []
+        for each in listed:
+            if each.entry.experiment is not None and each.document is not None:
+                paths.extend(self.writer.write(each.entry.experiment, each.document))
+        paths.extend(self.writer.write_index(listed))
+        return paths
+
+    def write_index(self) -> Sequence[str]:
+        """The pages over all experiments; returns where they lie."""
+        return self.writer.write_index(self.listed())
+
+    def listed(self) -> Sequence[ListedExperiment]:
+        """Every experiment there is with what was recorded last. One that can't be read hides no other."""
+        return [self._listed(entry) for entry in self.catalogue.entries()]
+
+    def _listed(self, entry: CatalogueEntry) -> ListedExperiment:
+        if entry.experiment is None:
+            return ListedExperiment(entry, error=entry.error)
+        try:
+            return ListedExperiment(entry, self.results_store.load(entry.id))
+        except SemanticError as error:
+            return ListedExperiment(entry, error=error)
