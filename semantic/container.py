@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from semantic.adapters.model_sources.catalogue import ModelCatalogue
     from semantic.application.ports.block_store import BlockStore
     from semantic.application.ports.experiments import ProgressListener
+    from semantic.application.ports.quality import QualityProbe
     from semantic.application.run_experiment import RunExperiment
 
 DEFAULT_MEMORY_SHARE = 4
@@ -242,13 +243,22 @@ def _experiments(
     from semantic.application.run_experiment import RunExperiment
 
     container = _container(settings)
+    engines = EnginesOnOneModel(container.opener(), settings.model)
+
+    def quality_probe() -> "QualityProbe":
+        factory = container.model_factory()
+        from semantic.adapters.mlx.quality_probe import MLXQualityProbe
+
+        return MLXQualityProbe(factory, engines.loaded, container.make_tokenizer(), settings.kv_group_size)
+
     return RunExperiment(
         model=settings.model,
         catalogue=FolderCatalogue(folder),
-        engine_factory=EnginesOnOneModel(container.opener(), settings.model),
+        engine_factory=engines,
         engine_processes=ChildEngines(settings.model),
         stores=ExperimentStores(),
         reference_factory=lambda: SubprocessReference(settings.model),
+        quality_probes=quality_probe,
         clock=container.clock(),
         memory_probe=container.memory_probe(),
         results_store=JsonResultsStore(data),

@@ -14,6 +14,7 @@ from semantic.application.lab import Lab
 from semantic.application.ports.block_store import BlockStore
 from semantic.application.ports.engine import AgentFace, EngineFace, Prompt
 from semantic.application.ports.engine_process import Change, EngineProcess, Reply, Standing, Turn
+from semantic.application.ports.quality import Agreement, KVMode, QualityProbe
 from semantic.application.ports.reference import ReferenceOutput
 from semantic.application.ports.stores import Disk
 from semantic.domain.errors import ExperimentDeclarationError
@@ -50,6 +51,7 @@ from semantic.domain.value_objects.completion import Completion
 
 __all__ = [
     "AgentFace",
+    "Agreement",
     "BlockStore",
     "Change",
     "Completion",
@@ -63,6 +65,7 @@ __all__ = [
     "FailureScenario",
     "Finding",
     "Hypothesis",
+    "KVMode",
     "Lab",
     "LaneTally",
     "Method",
@@ -71,6 +74,7 @@ __all__ = [
     "Prerequisites",
     "Profile",
     "Prompt",
+    "QualityProbe",
     "ReferenceOutput",
     "Related",
     "Reply",

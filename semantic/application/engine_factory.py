@@ -16,6 +16,12 @@ class EnginesOnOneModel:
         self._opener, self._model = opener, model
         self._loaded: LoadedModel | None = None
 
+    def loaded(self) -> LoadedModel:
+        """The model itself."""
+        if self._loaded is None:
+            self._loaded = self._opener.load(self._model)
+        return self._loaded
+
     def open(
         self,
         *,
@@ -26,13 +32,11 @@ class EnginesOnOneModel:
         memory: str = "2GB",
         store: str | None = None,
         prefix_caching: bool = True,
-        kv_bits: int | None = None,
+        kv_bits: int | str | None = None,
         kv_group_size: int = 64,
         kv_at_rest: str = "exact",
     ) -> Engine:
         """Open an engine; close it before opening the next, or two share the machine."""
-        if self._loaded is None:
-            self._loaded = self._opener.load(self._model)
         options = EngineOptions(
             memory_bytes=parse_size(memory),
             exactness=exactness,
@@ -45,4 +49,4 @@ class EnginesOnOneModel:
             kv_group_size=kv_group_size,
             kv_at_rest=kv_at_rest,
         )
-        return self._opener.open(self._loaded, options)
+        return self._opener.open(self.loaded(), options)

@@ -13,6 +13,7 @@ from semantic.application.ports.engine import EngineFactory
 from semantic.application.ports.engine_process import EngineProcesses
 from semantic.application.ports.experiments import Progress, ProgressListener
 from semantic.application.ports.memory_probe import MemoryProbe
+from semantic.application.ports.quality import QualityProbes
 from semantic.application.ports.stores import Stores
 from semantic.application.reference_session import ReferenceSession
 from semantic.domain.errors import ExperimentDeclarationError
@@ -54,6 +55,7 @@ class Lab:
         processes: EngineProcesses,
         stores: Stores,
         reference: ReferenceSession,
+        quality: QualityProbes,
         clock: Clock,
         memory: MemoryProbe,
         listener: ProgressListener | None = None,
@@ -65,6 +67,7 @@ class Lab:
         self.processes = processes
         self.stores = stores
         self.reference = reference
+        self.quality = quality
         self.clock = clock
         self.memory = memory
         self.random = Random(int(parameters.get("seed", 0)))

@@ -21,6 +21,7 @@ from semantic.application.ports.experiments import (
     RunnableExperiment,
 )
 from semantic.application.ports.memory_probe import MemoryProbe
+from semantic.application.ports.quality import QualityProbes
 from semantic.application.ports.reference import ReferenceFactory
 from semantic.application.ports.stores import Stores
 from semantic.application.ports.telemetry import Telemetry
@@ -45,7 +46,8 @@ HISTORY_KEPT = 20
 class RunExperiment:
     """Runs experiments one after the other. A context manager: the reference they share ends with it.
 
-    ``model`` names what ``engine_factory``, ``engine_processes`` and ``reference_factory`` run.
+    ``model`` names what ``engine_factory``, ``engine_processes``, ``reference_factory`` and
+    ``quality_probes`` run.
     """
 
     model: str
@@ -54,6 +56,7 @@ class RunExperiment:
     engine_processes: EngineProcesses
     stores: Stores
     reference_factory: ReferenceFactory
+    quality_probes: QualityProbes
     clock: Clock
     memory_probe: MemoryProbe
     results_store: ResultsStore
@@ -114,6 +117,7 @@ class RunExperiment:
             processes=self.engine_processes,
             stores=self.stores,
             reference=self._reference,
+            quality=self.quality_probes,
             clock=self.clock,
             memory=self.memory_probe,
             listener=self.listener,

@@ -24,6 +24,7 @@ from semantic.adapters.fakes.experiments import (
     MemoryResultsStore,
 )
 from semantic.adapters.fakes.processes import FakeProcesses
+from semantic.adapters.fakes.quality import FakeQualityProbe
 from semantic.adapters.fakes.reference import FakeReference
 from semantic.adapters.fakes.stores import FakeStores
 from semantic.adapters.reports.folder_catalogue import FolderCatalogue
@@ -245,6 +246,7 @@ def bench() -> Callable[..., Bench]:
             "engine_processes": FakeProcesses(stores),
             "stores": stores,
             "reference_factory": start_reference,
+            "quality_probes": FakeQualityProbe(),
             "clock": FakeClock(tick=0.001),
             "memory_probe": FakeMemoryProbe(),
             "results_store": store,

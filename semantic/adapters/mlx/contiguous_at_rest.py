@@ -11,9 +11,8 @@ from mlx_lm.models.cache import KVCache
 
 from semantic.adapters.mlx.contiguous_cache import ContiguousMemory, ContiguousSequenceCache
 from semantic.adapters.mlx.page_arena import Array
-from semantic.adapters.mlx.rows_at_rest import RowsAtRest
+from semantic.adapters.mlx.rows_at_rest import RowCodec, RowsAtRest
 from semantic.adapters.mlx.sealed_block import SealedBlock
-from semantic.adapters.quantisation.kv_codec import KVCodec
 from semantic.application.ports.block_store import Place
 from semantic.domain.identifiers import BlockId
 
@@ -21,8 +20,8 @@ from semantic.domain.identifiers import BlockId
 class ContiguousMemoryAtRest(ContiguousMemory):
     """Open caches as they are, sealed blocks in few bits."""
 
-    def with_codec(self, codec: KVCodec) -> "ContiguousMemoryAtRest":
-        """Quantise with ``codec``; called once, before anything is sealed."""
+    def with_codec(self, codec: RowCodec) -> "ContiguousMemoryAtRest":
+        """Seal with ``codec`` from now on, and read what was sealed with it; called before anything is sealed."""
         self._quantised = RowsAtRest(self._spec, codec)
         return self
 

@@ -48,6 +48,10 @@ class MLXLanguageModel:
             chosen.update(zip(numbers, self._decode_batch([rows[number] for number in numbers]), strict=True))
         return [chosen[number] for number in range(len(rows))]
 
+    def logits(self, cache: Any, token_ids: Sequence[int]) -> mx.array:
+        """Append the tokens' keys and values to ``cache``. What follows each of them, as ``[tokens, vocab]``."""
+        return self._forward([list(token_ids)], [cache])[0]
+
     def release(self) -> None:
         """Give the model's modules back as they were, free all caches, and end this thread's use of MLX."""
         for bound in self._bound:

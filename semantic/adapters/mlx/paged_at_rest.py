@@ -9,8 +9,7 @@ from collections.abc import Iterable, Sequence
 from semantic.adapters.mlx.host_block import HostBlock
 from semantic.adapters.mlx.paged_attention import PagedAttention
 from semantic.adapters.mlx.paged_cache import PagedMemory, PagedSequenceCache
-from semantic.adapters.mlx.rows_at_rest import RowsAtRest
-from semantic.adapters.quantisation.kv_codec import KVCodec
+from semantic.adapters.mlx.rows_at_rest import RowCodec, RowsAtRest
 from semantic.application.ports.block_store import Place, Tensor
 from semantic.domain.identifiers import BlockId
 from semantic.domain.value_objects import ModelCacheSpec
@@ -21,11 +20,16 @@ class PagedMemoryAtRest(PagedMemory):
 
     seals_in_place = False
 
-    def __init__(self, spec: ModelCacheSpec, num_blocks: int, attention: PagedAttention, codec: KVCodec) -> None:
+    def __init__(self, spec: ModelCacheSpec, num_blocks: int, attention: PagedAttention, codec: RowCodec) -> None:
         super().__init__(spec, num_blocks, attention)
         self._rows = RowsAtRest(spec, codec)
         self._sealed: dict[BlockId, HostBlock] = {}
         self._open: set[PagedSequenceCache] = set()
+
+    def with_codec(self, codec: RowCodec) -> "PagedMemoryAtRest":
+        """Seal with ``codec`` from now on, and read what was sealed with it."""
+        self._rows = RowsAtRest(self.spec, codec)
+        return self
 
     @property
     def nbytes(self) -> int:

@@ -1,28 +1,47 @@
 """Keys and values of a sealed block, quantised: into a block's arrays and back."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from semantic.adapters.mlx.host_block import HostBlock, expect
 from semantic.adapters.mlx.page_arena import Array
-from semantic.adapters.quantisation.kv_codec import KVCodec
+from semantic.adapters.quantisation.key_code import Arrays
+from semantic.adapters.quantisation.kv_codec import Shapes
 from semantic.application.ports.block_store import TensorHeader
 from semantic.domain.value_objects import LayerKind, LayerSpec, ModelCacheSpec
 
-_NAMES = {"float16": "F16", "uint8": "U8", "float32": "F32"}
+_NAMES = {"float16": "F16", "uint8": "U8", "uint32": "U32", "float32": "F32"}
+
+
+class RowCodec(Protocol):
+    """One layer's rows of a block, ``[kv_heads, tokens, head_dim]``, as named arrays and back."""
+
+    def encode(self, keys: Array, values: Array) -> Arrays:
+        """Raises ``OverflowError`` for numbers that it can't hold."""
+
+    def decode(self, arrays: Mapping[str, npt.NDArray[Any]], keys: Array, values: Array) -> None:
+        """Write what was encoded into ``keys`` and ``values``, which may be views."""
+
+    def shapes(self, heads: int, tokens: int, key_dim: int, value_dim: int) -> Shapes:
+        """dtype and shape of every array that :meth:`encode` gives, in its order."""
+
+    def layer_bytes(self, layer: LayerSpec, tokens: int) -> int:
+        """Bytes of one layer's part of a block of so many tokens."""
 
 
 class RowsAtRest:
     """The layers of ``spec`` that keep a row for each token. One whose numbers 16-bit scales can't hold stays exact."""
 
-    def __init__(self, spec: ModelCacheSpec, codec: KVCodec) -> None:
+    def __init__(self, spec: ModelCacheSpec, codec: RowCodec) -> None:
         self._codec = codec
         self._layers = {i: layer for i, layer in enumerate(spec.layers) if layer.kind is LayerKind.FULL}
 
     def nbytes(self, num_tokens: int) -> int:
         """Bytes that so many tokens take."""
-        return sum(self._codec.precision.layer_bytes(layer, num_tokens) for layer in self._layers.values())
+        return sum(self._codec.layer_bytes(layer, num_tokens) for layer in self._layers.values())
 
     def put(self, block: HostBlock, index: int, keys: Array, values: Array) -> None:
         """Quantise one layer's rows, ``[kv_heads, tokens, head_dim]``, into a block."""

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from semantic.adapters.quantisation.key_code import Arrays, Floats, KeyCode
 from semantic.adapters.quantisation.value_code import ValueCode
-from semantic.domain.value_objects import RestPrecision
+from semantic.domain.value_objects import LayerSpec, RestPrecision
 from semantic.domain.value_objects.rest_precision import packed_bytes
 
 Shapes = dict[str, tuple[str, tuple[int, ...]]]
@@ -48,6 +48,10 @@ class KVCodec:
             self._keys.decode(_of("keys.", arrays), keys)
         if values.size:
             self._values.decode(_of("values.", arrays), values)
+
+    def layer_bytes(self, layer: LayerSpec, tokens: int) -> int:
+        """Bytes of one layer's part of a block of ``tokens`` tokens, as they will be."""
+        return self.precision.layer_bytes(layer, tokens)
 
     def shapes(self, heads: int, tokens: int, key_dim: int, value_dim: int) -> Shapes:
         """dtype and shape of every array that :meth:`encode` would give, in its order."""

@@ -112,7 +112,7 @@ class EngineFactory(Protocol):
         memory: str = "2GB",
         store: str | None = None,
         prefix_caching: bool = True,
-        kv_bits: int | None = None,
+        kv_bits: int | str | None = None,
         kv_group_size: int = 64,
         kv_at_rest: str = "exact",
     ) -> EngineFace:

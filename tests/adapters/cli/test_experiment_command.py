@@ -13,6 +13,7 @@ from semantic.adapters.cli.experiment import experiment_app
 from semantic.adapters.fakes import FakeClock, RecordingTelemetry
 from semantic.adapters.fakes.experiments import FakeEngines, FakeEnvironment, FakeMemoryProbe
 from semantic.adapters.fakes.processes import FakeProcesses
+from semantic.adapters.fakes.quality import FakeQualityProbe
 from semantic.adapters.fakes.reference import FakeReference
 from semantic.adapters.fakes.stores import FakeStores
 from semantic.adapters.reports.folder_catalogue import FolderCatalogue
@@ -61,6 +62,7 @@ def invoke(folder: Path) -> Invoke:
             engine_processes=FakeProcesses(FakeStores()),
             stores=FakeStores(),
             reference_factory=FakeReference,
+            quality_probes=FakeQualityProbe(),
             clock=FakeClock(),
             memory_probe=FakeMemoryProbe(),
             results_store=JsonResultsStore(data),

@@ -1,0 +1,65 @@
+"""Keys and values rounded as mlx_lm's quantised caches round them, in sealed blocks: what ours is compared with."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import numpy.typing as npt
+
+from semantic.adapters.mlx.page_arena import Array
+from semantic.adapters.quantisation.key_code import Arrays
+from semantic.adapters.quantisation.kv_codec import Shapes
+from semantic.domain.errors import InvalidSpecError
+from semantic.domain.value_objects import KVPrecision, LayerKind, LayerSpec, ModelCacheSpec
+
+_BITS = 4
+_GROUP_SIZES = (64, 32)
+_WORD_BITS = 32
+
+
+class PublishedCodec:
+    """``mx.quantize``: 4 bits for each token's groups of channels, each with a scale and a bias of 16 bits.
+
+    Raises :class:`InvalidSpecError` if the heads of ``spec`` fall into no groups of 64 or 32.
+    """
+
+    def __init__(self, spec: ModelCacheSpec) -> None:
+        layers = [layer for layer in spec.layers if layer.kind is LayerKind.FULL]
+        dims = {dim for layer in layers for dim in (layer.key_head_dim, layer.value_head_dim)}
+        fitting = [size for size in _GROUP_SIZES if all(dim % size == 0 for dim in dims)]
+        if not fitting or not layers:
+            raise InvalidSpecError(
+                f"mx.quantize has no group for heads of widths {sorted(dims)}; 32 has to divide them"
+            )
+        self._group_size = fitting[0]
+        self._precision = KVPrecision(bits=_BITS, group_size=self._group_size, scale_dtype="float16")
+
+    def encode(self, keys: Array, values: Array) -> Arrays:
+        """Codes, scales and biases of keys and of values, ``[heads, tokens, head_dim]``, by name."""
+        named: Arrays = {}
+        for side, numbers in (("keys", keys), ("values", values)):
+            codes, *rest = mx.quantize(mx.array(numbers), group_size=self._group_size, bits=_BITS)
+            scales, biases = (each.astype(mx.float16) for each in rest)
+            for name, array in (("codes", codes), ("scales", scales), ("biases", biases)):
+                named[f"{side}.{name}"] = np.array(array)
+        return named
+
+    def decode(self, arrays: Mapping[str, npt.NDArray[Any]], keys: Array, values: Array) -> None:
+        """Write what was encoded into ``keys`` and ``values``, which may be views."""
+        for side, numbers in (("keys", keys), ("values", values)):
+            codes, scales, biases = (mx.array(arrays[f"{side}.{name}"]) for name in ("codes", "scales", "biases"))
+            scales, biases = scales.astype(mx.float32), biases.astype(mx.float32)
+            numbers[:] = np.array(mx.dequantize(codes, scales, biases, group_size=self._group_size, bits=_BITS))
+
+    def layer_bytes(self, layer: LayerSpec, tokens: int) -> int:
+        """Bytes of one layer's part of a block of so many tokens."""
+        return tokens * layer.bytes_per_token(self._precision)
+
+    def shapes(self, heads: int, tokens: int, key_dim: int, value_dim: int) -> Shapes:
+        """dtype and shape of every array that :meth:`encode` would give, in its order."""
+        found: Shapes = {}
+        for side, dim in (("keys", key_dim), ("values", value_dim)):
+            found[f"{side}.codes"] = "uint32", (heads, tokens, dim * _BITS // _WORD_BITS)
+            found[f"{side}.scales"] = found[f"{side}.biases"] = "float16", (heads, tokens, dim // self._group_size)
+        return found
