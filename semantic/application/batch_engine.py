@@ -1,6 +1,7 @@
 """The batch engine: many sequences, one model, one block pool. One step is schedule, forward, commit."""
 
 from collections.abc import Callable, Iterable
+from itertools import count
 from secrets import randbits
 
 import attrs
@@ -68,7 +69,7 @@ class BlockPoolBatchEngine:
         self._scheduler = Scheduler(max_num_seqs=max_num_seqs, prefill_step_size=step_size)
         self._joining = Joining(self.cache.index, step_size)
         self._requests: dict[RequestId, ActiveRequest] = {}
-        self._next_id = 0
+        self._request_ids = map(RequestId, count())
         self._counts = {"steps": 0, "prefilled_tokens": 0, "generated_tokens": 0, "finished_requests": 0}
 
     @property
@@ -88,6 +89,10 @@ class BlockPoolBatchEngine:
             has_tokenizer=self.tokenizer is not None,
         )
 
+    def new_request_id(self) -> RequestId:
+        """An id for :meth:`submit`, each once and in order; may be called from any thread."""
+        return next(self._request_ids)
+
     def submit(
         self,
         prompt_token_ids: list[int],
@@ -96,15 +101,17 @@ class BlockPoolBatchEngine:
         namespace: str = DEFAULT_NAMESPACE,
         owner: object = None,
         boundaries: Iterable[int] = (),
+        request_id: RequestId | None = None,
+        submitted_at: float | None = None,
     ) -> RequestId:
         """Queue a request; :meth:`check` says what is refused. Nothing is computed before the next step.
 
         Only what was computed in the same ``namespace`` is used again. ``owner`` is the agent that it belongs to.
-        ``boundaries`` are positions in the prompt that are worth returning to.
+        ``boundaries`` are positions in the prompt that are worth returning to. ``request_id`` comes from
+        :meth:`new_request_id` where the caller has to know it before, and ``submitted_at`` where it was asked before.
         """
         sampling = self.check(prompt_token_ids, sampling or SamplingParams())
-        request_id = RequestId(self._next_id)
-        self._next_id += 1
+        request_id = self.new_request_id() if request_id is None else request_id
         eos = self.tokenizer.eos_token_ids if self.tokenizer else frozenset()
         block_tokens = self.model.profile.cache_spec.block_tokens
         request = ActiveRequest(
@@ -113,7 +120,7 @@ class BlockPoolBatchEngine:
             text=TextAssembler(self.tokenizer.detokenizer() if self.tokenizer else None, sampling.stop),
             seed=self._random_seed() if sampling.seed is None else sampling.seed,
             stop_token_ids=eos | sampling.stop_token_ids,
-            submitted_at=self.clock.monotonic(),
+            submitted_at=self.clock.monotonic() if submitted_at is None else submitted_at,
         )
         self._requests[request_id] = request
         self._scheduler.add(request.sequence)
@@ -261,6 +268,7 @@ class BlockPoolBatchEngine:
             pool_free_blocks=self.pool.num_available,
             pool_cached_blocks=self.pool.num_evictable,
             pool_blocks_in_use=self.pool.num_in_use,
+            block_bytes=self.model.profile.cache_spec.bytes_per_block,
             cache_bytes=self.model.memory.nbytes,
             weight_bytes=self.model.profile.weight_bytes,
             prompt_tokens=cache.looked_up_tokens,

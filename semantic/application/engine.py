@@ -17,11 +17,13 @@ from semantic.application.ports.model import ModelProfile
 from semantic.application.ports.telemetry import Telemetry
 from semantic.application.ports.tokenizer import ChatMessage, Tokenizer
 from semantic.application.requests import Request
+from semantic.application.waiting import wait_for
 from semantic.domain.errors import (
     EmptyPromptError,
     InvalidRequestError,
     TokenizerRequiredError,
 )
+from semantic.domain.identifiers import RequestId
 from semantic.domain.value_objects import Completion, Delta, SamplingParams, check_namespace
 from semantic.domain.value_objects.cache_context import DEFAULT_NAMESPACE
 
@@ -73,14 +75,8 @@ class Engine:
         **sampling: Any,
     ) -> list[Completion]:
         """Run many prompts together; completions come in the order of ``prompts``. If one fails, all are cancelled."""
-        limits = [max_tokens] * len(prompts) if isinstance(max_tokens, int) else list(max_tokens)
-        if len(limits) != len(prompts):
-            raise InvalidRequestError(f"max_tokens has {len(limits)} values for {len(prompts)} prompts")
-        prepared = [
-            self._prepare(prompt, {**sampling, "max_tokens": limit}, namespace)
-            for prompt, limit in zip(prompts, limits, strict=True)
-        ]
-        requests = [self._owner.submit(submission) for submission in prepared]
+        prepared = self.prepare_batch(prompts, max_tokens=max_tokens, namespace=namespace, **sampling)
+        requests = [self.start(submission) for submission in prepared]
         try:
             return [request.result() for request in requests]
         finally:
@@ -93,7 +89,42 @@ class Engine:
 
     def submit(self, prompt: Prompt, *, namespace: str = DEFAULT_NAMESPACE, **sampling: Any) -> Request:
         """Put a request into the batch and return at once. What can never be served is refused here."""
-        request = self._owner.submit(self._prepare(prompt, sampling, namespace))
+        return self.start(self.prepare(prompt, namespace=namespace, **sampling))
+
+    def cancel(self, request_id: RequestId) -> None:
+        """End the request of this id (:attr:`Request.id`) as soon as the present step is over.
+
+        Raises :class:`~semantic.domain.errors.RequestFinishedError` if it is over, and
+        :class:`~semantic.domain.errors.UnknownRequestError` if this engine has none of this id.
+        """
+        self._owner.cancel(request_id)
+
+    # -- the two halves of a submission, for faces that encode on another thread ------------------
+
+    def prepare(self, prompt: Prompt, *, namespace: str = DEFAULT_NAMESPACE, **sampling: Any) -> Submission:
+        """Encode and check a prompt. Nothing of the engine changes, so what this gives may be dropped."""
+        self._owner.refuse_if_over()
+        params = SamplingParams.from_keywords(sampling)
+        token_ids = self.encode(prompt)
+        return Submission(
+            prompt_token_ids=token_ids,
+            sampling=self._owner.engine.check(token_ids, params),
+            namespace=check_namespace(namespace),
+        )
+
+    def prepare_batch(
+        self, prompts: Sequence[Prompt], *, max_tokens: int | Sequence[int] = 256, **keywords: Any
+    ) -> list[Submission]:
+        """:meth:`prepare` for many prompts, of which none is refused unless all of the call is."""
+        limits = [max_tokens] * len(prompts) if isinstance(max_tokens, int) else list(max_tokens)
+        if len(limits) != len(prompts):
+            raise InvalidRequestError(f"max_tokens has {len(limits)} values for {len(prompts)} prompts")
+        pairs = zip(prompts, limits, strict=True)
+        return [self.prepare(prompt, max_tokens=limit, **keywords) for prompt, limit in pairs]
+
+    def start(self, submission: Submission) -> Request:
+        """Put what was prepared into the batch, at once."""
+        request = self._owner.submit(submission)
         request.engine = self
         return request
 
@@ -163,9 +194,17 @@ class Engine:
 
         Raises the :class:`~semantic.domain.errors.StoreError` of what could not be written since the last call.
         """
-        flushed = self._owner.call(lambda engine: engine.tier.flush() if engine.tier is not None else None)
-        if flushed is not None:
-            flushed.result()
+        self._owner.flush().result()
+
+    def drain(self, timeout: float | None = None) -> None:
+        """Take no new request from now on, and return when all there are have ended and are durable.
+
+        From here on submitting raises :class:`~semantic.domain.errors.EngineDrainingError`, also for the turn of an
+        agent that was still waiting for the turn before. Cancelling, statistics, :meth:`flush` and :meth:`close` go on
+        working. Raises what :meth:`flush` raises, and ``TimeoutError`` after ``timeout`` seconds: the engine then goes
+        on draining, and another call waits again.
+        """
+        wait_for(self._owner.drain(), timeout, "the engine has not drained")
 
     def close(self) -> None:
         """Cancel what still runs, make the rest durable, give the model back. Closing twice is a no-op."""
@@ -184,13 +223,3 @@ class Engine:
     def __del__(self) -> None:
         with contextlib.suppress(AttributeError):
             self._owner.close()
-
-    def _prepare(self, prompt: Prompt, sampling: dict[str, Any], namespace: str) -> Submission:
-        self._owner.refuse_if_over()
-        params = SamplingParams.from_keywords(sampling)
-        token_ids = self.encode(prompt)
-        return Submission(
-            prompt_token_ids=token_ids,
-            sampling=self._owner.engine.check(token_ids, params),
-            namespace=check_namespace(namespace),
-        )

@@ -7,7 +7,8 @@ from semantic.application.store_tier import StoreTierStats
 
 @frozen(kw_only=True)
 class EngineStats:
-    """Counts of the engine now, and since it was opened. Bytes: ``cache_bytes`` KV memory, ``weight_bytes`` model.
+    """Counts of the engine now, and since it was opened. Bytes: ``cache_bytes`` KV memory, ``weight_bytes`` model,
+    ``block_bytes`` what a block of the pool takes.
 
     ``pool_free_blocks`` can be handed out now; of them ``pool_cached_blocks`` hold context that nobody uses at the
     moment. Of the ``prompt_tokens`` of admitted requests, ``cached_tokens_from_memory`` and
@@ -20,6 +21,7 @@ class EngineStats:
     pool_free_blocks: int
     pool_cached_blocks: int
     pool_blocks_in_use: int
+    block_bytes: int
     cache_bytes: int
     weight_bytes: int
     steps: int

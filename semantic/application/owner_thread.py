@@ -9,15 +9,22 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from attrs import frozen
+from attrs import define, frozen
 
 from semantic.application.batch_engine import BlockPoolBatchEngine, Output
 from semantic.application.engine_stats import EngineStats
 from semantic.application.ports.telemetry import Telemetry
 from semantic.application.requests import Request
-from semantic.domain.errors import EngineClosedError, EngineDownError, EngineForkedError
+from semantic.domain.errors import (
+    EngineClosedError,
+    EngineDownError,
+    EngineDrainingError,
+    EngineForkedError,
+    RequestFinishedError,
+    UnknownRequestError,
+)
 from semantic.domain.identifiers import RequestId
-from semantic.domain.value_objects import Completion, SamplingParams
+from semantic.domain.value_objects import Completion, Delta, SamplingParams
 from semantic.domain.value_objects.cache_context import DEFAULT_NAMESPACE
 
 Result = TypeVar("Result")
@@ -39,6 +46,14 @@ class Submission:
     on_end: Callable[[BlockPoolBatchEngine, Completion | None], None] = lambda engine, completion: None
 
 
+@define(eq=False)
+class _Live:
+    """A request from its submission until its caller has heard of the end."""
+
+    request: Request
+    submission: Submission
+
+
 @frozen
 class _Command:
     """Something to do between two steps; ``refuse`` is called instead when the engine went down before it."""
@@ -57,10 +72,14 @@ class OwnerThread:
     def __init__(self, build: Callable[[], BlockPoolBatchEngine], telemetry: Telemetry) -> None:
         self._telemetry = telemetry
         self._commands: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
-        self._handles: dict[RequestId, tuple[Request, Submission]] = {}
+        self._live: dict[RequestId, _Live] = {}  # filled where a request is submitted, emptied by the owner
+        self._drains: list[Future[None]] = []
         self._process = os.getpid()
-        self._lock = threading.RLock()  # guards _refusal against a submit that races with the end, also a finaliser's
+        # Guards _refusal and _is_draining against a submit that races with the end, also a finaliser's.
+        self._lock = threading.RLock()
         self._refusal: Exception | None = None
+        self._is_draining = False
+        self._newest_id = -1
         self.stats: EngineStats
         started: Future[BlockPoolBatchEngine] = Future()
         self._thread = threading.Thread(target=self._run, args=(build, started), name="semantic-engine", daemon=True)
@@ -71,29 +90,50 @@ class OwnerThread:
     # -- from any thread -------------------------------------------------------------------------
 
     def submit(self, submission: Submission) -> Request:
-        """Queue a request."""
-        request = Request(self._request_cancel)
+        """Queue a request. Raises :class:`EngineDrainingError` once the engine drains."""
+        submitted_at = self.engine.clock.monotonic()
 
         def run(engine: BlockPoolBatchEngine) -> None:
             try:
-                request_id = engine.submit(
+                engine.submit(
                     submission.prompt_token_ids,
                     submission.sampling,
                     namespace=submission.namespace,
                     owner=submission.owner,
                     boundaries=submission.boundaries,
+                    request_id=request.id,
+                    submitted_at=submitted_at,
                 )
             except Exception as error:  # noqa: BLE001 - the submitter's error, whatever it is, is the submitter's
                 refuse(error)
-            else:
-                self._handles[request_id] = request, submission
 
         def refuse(error: Exception) -> None:
-            submission.on_end(self.engine, None)
-            request.fail(error)
+            if request.id in self._live:
+                self._end(self._live[request.id], error)
 
-        self._post(_Command(run, refuse))
+        with self._lock:
+            self.refuse_if_over()
+            if self._is_draining:
+                raise EngineDrainingError("the engine is draining and takes no new request; open a new one")
+            request = Request(self.engine.new_request_id(), self._request_cancel)
+            self._newest_id = request.id
+            self._live[request.id] = _Live(request, submission)
+            self._commands.put(_Command(run, refuse))
         return request
+
+    def cancel(self, request_id: RequestId) -> None:
+        """Cancel the request of this id, as :meth:`Request.cancel` does.
+
+        Raises :class:`RequestFinishedError` if it is over, :class:`UnknownRequestError` if it never was.
+        """
+        self.refuse_if_over()
+        live = self._live.get(request_id)
+        if live is not None:
+            live.request.cancel()
+        elif isinstance(request_id, int) and 0 <= request_id <= self._newest_id:
+            raise RequestFinishedError(f"request {request_id} is over; there is nothing to cancel")
+        else:
+            raise UnknownRequestError(f"no request has the id {request_id!r}; pass Request.id of one of this engine's")
 
     def post(self, action: Callable[[BlockPoolBatchEngine], object]) -> None:
         """Run ``action`` on the owner thread between two steps, without waiting for it. It must not raise."""
@@ -113,6 +153,20 @@ class OwnerThread:
 
         self._post(_Command(run, done.set_exception))
         return done.result()
+
+    def flush(self) -> "Future[None]":
+        """A future that ends when all that was finished before is durable, with the error of what is not."""
+        flushed = _promise()
+        self._post(_Command(lambda engine: _flush_into(engine, flushed), flushed.set_exception))
+        return flushed
+
+    def drain(self) -> "Future[None]":
+        """Take no new request from now on. The future ends when all there are have ended and are durable."""
+        drained = _promise()
+        with self._lock:
+            self._post(_Command(lambda engine: self._drains.append(drained), drained.set_exception))
+            self._is_draining = True
+        return drained
 
     def close(self) -> None:
         """Cancel what is left, release the model, end the thread. Closing twice is a no-op."""
@@ -139,8 +193,8 @@ class OwnerThread:
 
     def _request_cancel(self, request: Request) -> None:
         def run(engine: BlockPoolBatchEngine) -> None:
-            found = [request_id for request_id, (handle, _) in self._handles.items() if handle is request]
-            self._deliver(engine, [engine.cancel(request_id) for request_id in found])
+            if request.id in self._live:
+                self._deliver(engine, [engine.cancel(request.id)])
 
         with contextlib.suppress(
             EngineClosedError, EngineDownError, EngineForkedError
@@ -160,8 +214,9 @@ class OwnerThread:
         started.set_result(engine)
         try:
             self._serve(engine)
-            self._deliver(engine, [engine.cancel(request_id) for request_id in list(self._handles)])
+            self._deliver(engine, [engine.cancel(request_id) for request_id in list(self._live)])
             self._deliver(engine, engine.close())
+            self._end_drains(lambda drained: drained.set_exception(EngineClosedError("closed before it had drained")))
         except BaseException as error:  # noqa: BLE001 - every waiting caller must hear of it
             self._go_down(engine, error)
         finally:
@@ -177,6 +232,8 @@ class OwnerThread:
     def _serve(self, engine: BlockPoolBatchEngine) -> None:
         while True:
             while not engine.has_work or not self._commands.empty():
+                if not self._live:
+                    self._end_drains(lambda drained: _flush_into(engine, drained))
                 command = self._commands.get()
                 if command is None:
                     return
@@ -189,15 +246,38 @@ class OwnerThread:
         """Publish the counts first, so that whoever has a completion sees the blocks it gave back."""
         self.stats = engine.stats()
         for output in outputs:
-            handle, submission = self._handles[output.request_id]
-            completion = output.delta.completion if output.delta is not None else None
-            if output.error is not None or completion is not None:
-                del self._handles[output.request_id]
-                submission.on_end(engine, completion)
+            live = self._live[output.request_id]
             if output.error is not None:
-                handle.fail(output.error)
+                self._end(live, output.error)
+            elif output.delta is not None and output.delta.completion is not None:
+                self._end(live, output.delta)
             elif output.delta is not None:
-                handle.deliver(output.delta)
+                self._hand_over(live.request, output.delta)
+
+    def _end(self, live: _Live, end: Delta | Exception) -> None:
+        """Tell whom the end concerns, the caller last; only then is the request no longer live."""
+        try:
+            live.submission.on_end(self.engine, end.completion if isinstance(end, Delta) else None)
+        finally:
+            self._hand_over(live.request, end)
+            del self._live[live.request.id]
+
+    def _hand_over(self, request: Request, what: Delta | Exception) -> None:
+        """Give the caller a delta or an error. A listener that raises is its own defect and nobody else's."""
+        try:
+            if isinstance(what, Delta):
+                request.deliver(what)
+            else:
+                request.fail(what)
+        except Exception as error:  # noqa: BLE001 - callers' code, which must not end the engine
+            self._telemetry.error(
+                "request.listener.failed", request_id=request.id, error=f"{type(error).__name__}: {error}"
+            )
+
+    def _end_drains(self, end: Callable[["Future[None]"], object]) -> None:
+        drains, self._drains = self._drains, []
+        for drained in drains:
+            end(drained)
 
     def _go_down(self, engine: BlockPoolBatchEngine, cause: BaseException) -> None:
         self._telemetry.error("engine.down", error=f"{type(cause).__name__}: {cause}")
@@ -205,16 +285,39 @@ class OwnerThread:
         error.__cause__ = cause
         with self._lock:
             self._refusal = error
-        for handle, submission in self._handles.values():
-            submission.on_end(engine, None)
-            handle.fail(error)
-        self._handles.clear()
+        for live in list(self._live.values()):
+            with contextlib.suppress(Exception):  # the books of a broken engine: the caller hears of that one
+                self._end(live, error)
         while not self._commands.empty():
             command = self._commands.get()
             if command is not None:
                 command.refuse(error)
+        self._end_drains(lambda drained: drained.set_exception(error))
         with contextlib.suppress(Exception):
             if engine.tier is not None:
                 engine.tier.close()
         with contextlib.suppress(Exception):
             engine.model.release()
+
+
+def _promise() -> "Future[None]":
+    """A future that whoever waits for it can't cancel."""
+    promise: Future[None] = Future()
+    promise.set_running_or_notify_cancel()
+    return promise
+
+
+def _flush_into(engine: BlockPoolBatchEngine, flushed: "Future[None]") -> None:
+    """End ``flushed`` when the store has all it was given; without a store that is now."""
+    if engine.tier is None:
+        flushed.set_result(None)
+        return
+
+    def end(done: "Future[None]") -> None:
+        error = done.exception()
+        if error is None:
+            flushed.set_result(None)
+        else:
+            flushed.set_exception(error)
+
+    engine.tier.flush().add_done_callback(end)

@@ -2,23 +2,32 @@
 
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterator
 
+from semantic.application.waiting import wait_in_slices
+from semantic.domain.identifiers import RequestId
 from semantic.domain.value_objects import Completion, Delta
+
+Listener = Callable[[], None]
+"""Called on the engine's thread, between two steps: it must neither wait nor raise."""
 
 
 class Request:
     """A submitted request: wait for its :meth:`result`, iterate over its deltas (once), or :meth:`cancel` it.
 
-    Deltas wait in a queue of their own, so a slow consumer holds nobody back.
+    Deltas wait in a queue of their own, so a slow consumer holds nobody back. The queue is not bounded but its request
+    is: there are never more deltas than ``max_tokens``, and one for the end. ``id`` is the request's in its engine: in
+    :meth:`Engine.cancel`, and in the log.
     """
 
-    def __init__(self, cancel: Callable[["Request"], None]) -> None:
+    def __init__(self, request_id: RequestId, cancel: Callable[["Request"], None]) -> None:
+        self.id = request_id
         self._cancel = cancel
         self.on_cancel: Callable[[], None] = lambda: None  # told at once, on the thread that cancels
         self.engine: object = None  # held, so that an engine isn't closed under a request that someone still awaits
         self._deltas: queue.SimpleQueue[Delta | None] = queue.SimpleQueue()
+        self._listeners: list[Listener] = []
+        self._end_listeners: list[Listener] = []
         self._ended = threading.Event()
         self._completion: Completion | None = None
         self._error: Exception | None = None
@@ -34,7 +43,7 @@ class Request:
         An interrupt (Ctrl-C) cancels the request before it goes on to the caller.
         """
         try:
-            if not self._wait(timeout):
+            if not wait_in_slices(self._ended.wait, timeout):
                 raise TimeoutError(f"the request has not finished within {timeout} s; it goes on, or cancel() it")
         except KeyboardInterrupt:
             self.cancel()
@@ -48,9 +57,12 @@ class Request:
         """Deltas as they come; the last one carries the completion. Leaving the loop early cancels the request."""
         return Deltas(self)
 
-    def next_delta(self) -> Delta | None:
-        """Wait for the next one; None when there are no more. Raises what ended the request, if that was an error."""
-        delta = self._deltas.get()
+    def next_delta(self, *, wait: bool = True) -> Delta | None:
+        """Wait for the next one; None when there are no more. Raises what ended the request, if that was an error.
+
+        Without ``wait`` it raises ``queue.Empty`` where the next one is not there yet.
+        """
+        delta = self._deltas.get(block=wait)
         if delta is None:
             self._deltas.put(None)  # a second loop ends at once
             if self._error is not None:
@@ -63,6 +75,15 @@ class Request:
             self.on_cancel()
             self._cancel(self)
 
+    def listen(self, listener: Listener, *, to_deltas: bool = True) -> None:
+        """Call ``listener`` after every delta and at the end, or at the end alone.
+
+        Look for what is there after this call and before waiting: what came earlier is not told.
+        """
+        if to_deltas:
+            self._listeners.append(listener)
+        self._end_listeners.append(listener)
+
     # -- the engine's side -----------------------------------------------------------------------
 
     def deliver(self, delta: Delta) -> None:
@@ -71,6 +92,8 @@ class Request:
         if delta.completion is not None:
             self._completion = delta.completion
             self._end()
+        else:
+            self._tell(self._listeners)
 
     def fail(self, error: Exception) -> None:
         """Hand the caller the error that ended the request."""
@@ -80,16 +103,18 @@ class Request:
     def _end(self) -> None:
         self._ended.set()
         self._deltas.put(None)
+        self._tell(self._end_listeners)
 
-    def _wait(self, timeout: float | None) -> bool:
-        """Wait in slices, so that Ctrl-C is seen on every platform."""
-        end = None if timeout is None else time.monotonic() + timeout
-        while not self._ended.is_set():
-            left = 1.0 if end is None else min(1.0, end - time.monotonic())
-            if left <= 0:
-                return False
-            self._ended.wait(left)
-        return True
+    def _tell(self, listeners: list[Listener]) -> None:
+        """Call all of them, whichever raise."""
+        failures: list[Exception] = []
+        for listener in listeners.copy():
+            try:
+                listener()
+            except Exception as failure:  # noqa: BLE001 - raised below, once everyone has been told
+                failures.append(failure)
+        if failures:
+            raise failures[0]
 
 
 class Deltas(Iterator[Delta]):

@@ -153,6 +153,10 @@ class EngineClosedError(SemanticError):
     """The engine was closed. Open a new one with semantic.open(...)."""
 
 
+class EngineDrainingError(EngineClosedError):
+    """The engine finishes what it has and takes no new request. Send it to another engine, or open a new one."""
+
+
 class EngineDownError(SemanticError):
     """The engine's owner thread failed and the engine is down. The cause is chained; open a new engine."""
 
@@ -166,6 +170,10 @@ class UnknownRequestError(SemanticError, KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class RequestFinishedError(UnknownRequestError):
+    """The request of this id is over, so that there is nothing to cancel. What it came to stays as it is."""
 
 
 class TokenizerRequiredError(InvalidRequestError):

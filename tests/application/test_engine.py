@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from attrs import define, field
+from gating import SOON, Gate
 
 from semantic.adapters.fakes import (
     FakeModel,
@@ -33,28 +33,6 @@ from semantic.domain.errors import (
     TokenOutOfVocabularyError,
 )
 from semantic.domain.value_objects import FinishReason
-
-SOON = 10.0
-"""Seconds after which a test gives up on another thread."""
-
-
-@define
-class Gate:
-    """A next-token rule that waits: ``reached`` is set by the first decode step, which goes on after ``open``."""
-
-    reached: threading.Event = field(factory=threading.Event)
-    opened: threading.Event = field(factory=threading.Event)
-
-    def __call__(self, token_ids: Sequence[int]) -> int:
-        self.reached.set()
-        assert self.opened.wait(SOON), "nobody opened the gate"
-        return fake_next_token(token_ids)
-
-    def open(self) -> None:
-        self.opened.set()
-
-    def await_reached(self) -> None:
-        assert self.reached.wait(SOON), "the engine never came to a decode step"
 
 
 @pytest.fixture
