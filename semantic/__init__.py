@@ -11,7 +11,15 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from semantic.domain.errors import InvalidRequestError, SemanticError
-from semantic.domain.value_objects import Completion, Delta, FinishReason, SamplingParams, Timings, Usage
+from semantic.domain.value_objects import (
+    Completion,
+    Delta,
+    FinishReason,
+    SamplingParams,
+    Timings,
+    TokenLogprobs,
+    Usage,
+)
 
 if TYPE_CHECKING:
     from semantic.application.agent import Agent
@@ -34,6 +42,7 @@ __all__ = [
     "SamplingParams",
     "SemanticError",
     "Timings",
+    "TokenLogprobs",
     "Usage",
     "load",
     "open",

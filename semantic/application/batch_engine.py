@@ -9,6 +9,7 @@ from attrs import frozen
 
 from semantic.application.active_request import ActiveRequest
 from semantic.application.engine_stats import EngineStats
+from semantic.application.guarded_processors import guarded
 from semantic.application.joining import Joining
 from semantic.application.make_cache import cache_context, make_prefix_cache
 from semantic.application.ports.clock import Clock
@@ -110,7 +111,7 @@ class BlockPoolBatchEngine:
         ``boundaries`` are positions in the prompt that are worth returning to. ``request_id`` comes from
         :meth:`new_request_id` where the caller has to know it before, and ``submitted_at`` where it was asked before.
         """
-        sampling = self.check(prompt_token_ids, sampling or SamplingParams())
+        sampling, processors = guarded(self.check(prompt_token_ids, sampling or SamplingParams()))
         request_id = self.new_request_id() if request_id is None else request_id
         eos = self.tokenizer.eos_token_ids if self.tokenizer else frozenset()
         block_tokens = self.model.profile.cache_spec.block_tokens
@@ -121,6 +122,7 @@ class BlockPoolBatchEngine:
             seed=self._random_seed() if sampling.seed is None else sampling.seed,
             stop_token_ids=eos | sampling.stop_token_ids,
             submitted_at=self.clock.monotonic() if submitted_at is None else submitted_at,
+            processors=processors,
         )
         self._requests[request_id] = request
         self._scheduler.add(request.sequence)
@@ -225,7 +227,7 @@ class BlockPoolBatchEngine:
         self._counts["generated_tokens"] += len(token_ids)
         if sequence.is_finished:
             return self._conclude(request, token_ids, text)
-        return Output(sequence.request_id, Delta(text, token_ids))
+        return Output(sequence.request_id, Delta(text, token_ids, logprobs=request.logprobs_from(start)))
 
     # -- ends ------------------------------------------------------------------------------------
 
@@ -240,7 +242,8 @@ class BlockPoolBatchEngine:
             **attrs.asdict(completion.usage),
             **attrs.asdict(completion.timings),
         )
-        return Output(request.sequence.request_id, Delta(piece, token_ids, completion))
+        logprobs = request.logprobs_from(len(request.logprobs) - len(token_ids))
+        return Output(request.sequence.request_id, Delta(piece, token_ids, completion, logprobs))
 
     def _fail(self, request: ActiveRequest, error: Exception) -> Output:
         request.sequence.fail()

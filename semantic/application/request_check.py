@@ -1,5 +1,7 @@
 """What can never be served is refused before it is queued."""
 
+from collections.abc import Iterable
+
 import attrs
 
 from semantic.application.ports.model import ModelProfile
@@ -43,6 +45,8 @@ def check_request(
         raise InvalidRequestError(
             f"top_k must be smaller than the vocabulary ({profile.vocab_size}), got {sampling.top_k}; 0 keeps all"
         )
+    _check_named_tokens("logit_bias", dict(sampling.logit_bias), profile)
+    _check_named_tokens("xtc_special_tokens", sampling.xtc_special_tokens, profile)
     if sampling.stop and not has_tokenizer:
         raise TokenizerRequiredError("stop strings need a tokenizer; pass stop_token_ids instead")
     if profile.context_length is not None:
@@ -54,3 +58,11 @@ def check_request(
     if needed > total_blocks:
         raise RequestTooLargeError(needed, total_blocks, profile.cache_spec.block_tokens)
     return sampling
+
+
+def _check_named_tokens(field: str, token_ids: Iterable[int], profile: ModelProfile) -> None:
+    for token_id in token_ids:
+        if not 0 <= token_id < profile.vocab_size:
+            raise InvalidRequestError(
+                f"{field} names token {token_id}, which is outside the vocabulary (0 to {profile.vocab_size - 1})"
+            )

@@ -53,6 +53,10 @@ class RequestTooLargeError(InvalidRequestError):
         )
 
 
+class LogitsProcessorError(InvalidRequestError):
+    """A logits processor raised, or returned no logits. Correct it and submit again; other requests went on."""
+
+
 class UnsupportedPrecisionError(InvalidRequestError):
     """Keys and values can't be kept in the bits that were asked for: the message says why, and what would work."""
 

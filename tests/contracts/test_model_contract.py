@@ -1,5 +1,6 @@
 """What every language model does: the fake, and MLX over pages, over mlx_lm's own caches, and one row at a time."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from semantic.adapters.fakes import FakeModel
 from semantic.application.engine_options import EngineOptions
 from semantic.application.ports.model import DecodeRow, LanguageModel, SequenceCache
 from semantic.domain.identifiers import BlockId
-from semantic.domain.value_objects import SamplingParams
+from semantic.domain.value_objects import LogitsProcessor, SamplingParams
 
 PROMPTS = ([3, 1, 4, 1, 5], [9, 2], [6], [5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4, 6])
 
@@ -53,7 +54,7 @@ class Sequences:
         drawn: list[list[int]] = [[] for _ in prompts]
         for index in range(steps):
             rows = [
-                row(cache, [*prompt, *tokens][-1], seed=prompt[0], index=index, **sampling)
+                row(cache, [*prompt, *tokens][-1], seed=prompt[0], index=index, history=[*prompt, *tokens], **sampling)
                 for cache, prompt, tokens in zip(caches, prompts, drawn, strict=True)
             ]
             for tokens, token in zip(drawn, self.decode(rows), strict=True):
@@ -76,8 +77,26 @@ def _blocks_of(number: int) -> list[BlockId]:
     return [BlockId(2 * number), BlockId(2 * number + 1)]
 
 
-def row(cache: SequenceCache, token_id: int, *, seed: int = 0, index: int = 0, **sampling: Any) -> DecodeRow:
-    return DecodeRow(cache, token_id, SamplingParams(**sampling), seed, index)
+def row(
+    cache: SequenceCache,
+    token_id: int,
+    *,
+    seed: int = 0,
+    index: int = 0,
+    history: Sequence[int] = (),
+    **sampling: Any,
+) -> DecodeRow:
+    return DecodeRow(cache, token_id, SamplingParams(**sampling), seed, index, tuple(history))
+
+
+def forbidding(*token_ids: int) -> LogitsProcessor:
+    """A processor for any array library, after which these tokens are not drawn."""
+
+    def processor(tokens: Any, logits: Any) -> Any:
+        logits[:, list(token_ids)] = float("-inf")
+        return logits
+
+    return processor
 
 
 @pytest.fixture(scope="module", params=["fake", *(pytest.param(lane, marks=pytest.mark.mlx) for lane in LANES)])
@@ -152,6 +171,65 @@ def test_a_sampled_row_depends_on_its_seed_and_index_and_on_no_other_row(sequenc
         cache = sequences.open(PROMPTS[0])
         draws.update(sequences.decode([row(cache, PROMPTS[0][-1], seed=seed, temp=1.0)]))
     assert len(draws) > 1
+
+
+@pytest.mark.parametrize("temp", [0.0, 1.0])
+def test_a_token_that_a_bias_or_a_processor_forbids_is_not_drawn(sequences: Sequences, temp: float) -> None:
+    [[first, *_]] = sequences.run([PROMPTS[0]], temp=temp)
+    assert first not in sequences.run([PROMPTS[0]], temp=temp, logit_bias={first: float("-inf")})[0]
+    [[second, *_]] = sequences.run([PROMPTS[0]], temp=temp, logits_processors=forbidding(first))
+    assert second != first
+    both = {"logit_bias": {first: float("-inf")}, "logits_processors": [forbidding(second)]}
+    assert not {first, second} & set(sequences.run([PROMPTS[0]], temp=temp, **both)[0])
+
+
+@pytest.mark.parametrize("penalty", ["presence_penalty", "frequency_penalty"])
+def test_a_penalty_on_all_that_was_seen_lets_no_token_come_twice(sequences: Sequences, penalty: str) -> None:
+    size = penalty.replace("penalty", "context_size")
+    [drawn] = sequences.run([PROMPTS[0]], steps=12, **{penalty: 100.0, size: 0})
+    assert len({*drawn, *PROMPTS[0]}) == 12 + len(set(PROMPTS[0]))
+    [drawn] = sequences.run([PROMPTS[0]], steps=12, **{penalty: -100.0, size: 3})
+    assert set(drawn) <= set(PROMPTS[0][-3:])
+
+
+def test_a_processor_is_called_with_all_tokens_so_far_once_for_each_draw(sequences: Sequences) -> None:
+    seen: list[list[int]] = []
+
+    def watching(tokens: Any, logits: Any) -> Any:
+        seen.append(tokens.tolist())
+        assert logits.shape == (1, sequences.model.profile.vocab_size)
+        return logits
+
+    [drawn] = sequences.run([PROMPTS[0]], steps=3, logits_processors=watching)
+    assert seen == [[*PROMPTS[0], *drawn[:count]] for count in range(3)]
+    assert [drawn] == sequences.run([PROMPTS[0]], steps=3)
+
+
+def test_log_probabilities_come_where_they_are_asked_for_and_change_no_draw(sequences: Sequences) -> None:
+    prompt = PROMPTS[0]
+    plain, chosen, ranked = (
+        sequences.model.decode([row(sequences.open(prompt), prompt[-1], logprobs=logprobs)])[0][0]
+        for logprobs in (None, 0, 1_000_000)
+    )
+    assert plain.logprobs is None
+    assert plain.token_id == chosen.token_id == ranked.token_id
+    assert chosen.logprobs is not None
+    assert ranked.logprobs is not None
+    assert (chosen.logprobs.token_id, chosen.logprobs.top) == (plain.token_id, ())
+    assert ranked.logprobs.top[0] == (plain.token_id, ranked.logprobs.logprob)
+    found = [logprob for _, logprob in ranked.logprobs.top]
+    assert found == sorted(found, reverse=True)
+    assert len(found) == sequences.model.profile.vocab_size
+    assert sum(map(math.exp, found)) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_log_probabilities_are_those_behind_the_processors(sequences: Sequences) -> None:
+    prompt = PROMPTS[0]
+    sampling: dict[str, Any] = {"logprobs": 2, "logits_processors": forbidding(*range(60))}
+    [(drawn,)] = sequences.model.decode([row(sequences.open(prompt), prompt[-1], history=prompt, **sampling)])
+    assert drawn.logprobs is not None
+    assert min(token_id for token_id, _ in drawn.logprobs.top) >= 60
+    assert len(drawn.logprobs.top) == 2
 
 
 def test_when_all_caches_are_closed_and_their_blocks_discarded_no_bytes_are_held(model: LanguageModel) -> None:

@@ -30,6 +30,15 @@ def _sampled_token(token_ids: Sequence[int], seed: int, index: int) -> int:
     return fake_next_token([*token_ids, seed % 2**62, index])
 
 
+def _drawn(row: DecodeRow, token_id: int) -> Drawn:
+    """What a row draws that would choose ``token_id``."""
+    if not row.sampling.changes_logits and row.sampling.logprobs is None:
+        return Drawn(token_id)
+    from semantic.adapters.fakes.logits import draw  # imports numpy, which few tests need
+
+    return draw(row, token_id)
+
+
 class FakeModel:
     """Fulfils the model port. ``choose`` replaces the next-token rule; ``fail_on`` makes a token raise when fed.
 
@@ -81,7 +90,7 @@ class FakeModel:
         """Write each row's token and choose its next one."""
         self.forwards.append(f"decode {len(rows)}")
         self._feed([row.token_id for row in rows])
-        return [(Drawn(self._next(row)),) for row in rows]
+        return [(_drawn(row, self._next(row)),) for row in rows]
 
     def release(self) -> None:
         """Drop all blocks."""

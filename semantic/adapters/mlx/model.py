@@ -72,7 +72,7 @@ class MLXLanguageModel:
 
     def _decode_batch(self, rows: Sequence[DecodeRow]) -> list[tuple[Drawn, ...]]:
         logits = self._forward([[row.token_id] for row in rows], [row.cache for row in rows])
-        return [(Drawn(token_id),) for token_id in self._sampler.choose(logits[:, -1, :], rows)]
+        return [(drawn,) for drawn in self._sampler.choose(logits[:, -1, :], rows)]
 
     def _forward(self, token_ids: list[list[int]], caches: list[Any]) -> mx.array:
         tokens = len(token_ids[0])

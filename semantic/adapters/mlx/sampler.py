@@ -7,8 +7,9 @@ import mlx.core as mx
 import numpy as np
 from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p
 
-from semantic.application.ports.model import DecodeRow, SequenceCache
-from semantic.domain.value_objects import SamplingParams
+from semantic.adapters.mlx.logits_processing import process
+from semantic.application.ports.model import DecodeRow, Drawn, SequenceCache
+from semantic.domain.value_objects import SamplingParams, TokenLogprobs
 
 
 class Sampler:
@@ -23,33 +24,71 @@ class Sampler:
         self._on_host = on_host
         self._chains: WeakKeyDictionary[SequenceCache, tuple[int, mx.array]] = WeakKeyDictionary()
 
-    def choose(self, logits: mx.array, rows: Sequence[DecodeRow]) -> list[int]:
-        """The next token of each row of ``logits`` ``[batch, vocabulary]``."""
-        on_host = self._on_host and logits.dtype == mx.float32  # in half precision, ties are MLX's rounding
+    def choose(self, logits: mx.array, rows: Sequence[DecodeRow]) -> list[Drawn]:
+        """What each row draws from its logits; ``logits`` is ``[rows, vocabulary]``.
+
+        Several rows may be one sequence's at consecutive positions, each with its own ``index`` and ``history``.
+        """
         mx.eval(logits)
-        tokens = _greedy_on_host(logits) if on_host else _greedy(logits)
-        for i, row in enumerate(rows):
-            if not row.sampling.is_greedy:
-                tokens[i] = self._draw(logits[i : i + 1], row)
-        return tokens
+        tokens = self._greedy(logits)
+        return [
+            Drawn(token) if _is_plain(row.sampling) else self._draw(logits[i : i + 1], row)
+            for i, (row, token) in enumerate(zip(rows, tokens, strict=True))
+        ]
 
-    def _draw(self, logits: mx.array, row: DecodeRow) -> int:
-        kept = _filter(_logprobs(logits), row.sampling)
-        [token] = mx.random.categorical(kept * (1.0 / row.sampling.temp), key=self._key(row))
-        return int(token)
+    def _greedy(self, logits: mx.array) -> list[int]:
+        on_host = self._on_host and logits.dtype == mx.float32  # in half precision, ties are MLX's rounding
+        return _greedy_on_host(logits) if on_host else _greedy(logits)
 
-    def _key(self, row: DecodeRow) -> mx.array:
-        """The ``index``-th key that the seed's chain splits off."""
-        drawn, state = self._chains.get(row.cache, (0, None))
-        if state is None or drawn > row.index:
-            drawn, state = 0, mx.random.key(row.seed)
+    def _draw(self, logits: mx.array, row: DecodeRow) -> Drawn:
+        """One row's token, from logits ``[1, vocabulary]``, with all that its sampling asks for."""
+        sampling = row.sampling
+        if sampling.changes_logits:
+            logits = process(logits, row)
+        logprobs = _logprobs(logits)
+        if sampling.is_greedy:
+            [token] = self._greedy(logits)
+        else:
+            [drawn] = mx.random.categorical(self._filter(logprobs, row) * (1.0 / sampling.temp), key=self._key(row))
+            token = int(drawn)
+        asked = None if sampling.logprobs is None else _ranked(logprobs, token, sampling.logprobs)
+        return Drawn(token, asked)
+
+    def _filter(self, logprobs: mx.array, row: DecodeRow) -> mx.array:
+        """mlx_lm's filters in mlx_lm's order."""
+        sampling = row.sampling
+        if 0.0 < sampling.top_p < 1.0:
+            logprobs = apply_top_p(logprobs, sampling.top_p)
+        if sampling.min_p > 0.0:
+            logprobs = apply_min_p(logprobs, sampling.min_p, 1)
+        if sampling.xtc_probability > 0.0:
+            logprobs = _apply_xtc(logprobs, sampling, self._key(row, of_xtc=True))
+        if sampling.top_k > 0:
+            logprobs = apply_top_k(logprobs, sampling.top_k)
+        return logprobs
+
+    def _key(self, row: DecodeRow, *, of_xtc: bool = False) -> mx.array:
+        """The key that the seed's chain splits off for this draw; with XTC each draw takes two, XTC's first."""
+        if row.sampling.xtc_probability == 0.0:
+            return self._split_off(row, row.index)
+        return self._split_off(row, 2 * row.index + (0 if of_xtc else 1))
+
+    def _split_off(self, row: DecodeRow, number: int) -> mx.array:
+        taken, state = self._chains.get(row.cache, (0, None))
+        if state is None or taken > number:
+            taken, state = 0, mx.random.key(row.seed)
         while True:
             state, key = mx.random.split(state)
-            drawn += 1
-            if drawn > row.index:
+            taken += 1
+            if taken > number:
                 mx.eval(state, key)
-                self._chains[row.cache] = drawn, state
+                self._chains[row.cache] = taken, state
                 return key
+
+
+def _is_plain(sampling: SamplingParams) -> bool:
+    """Whether the best token is all that is asked for, which costs one pass over all rows together."""
+    return sampling.is_greedy and not sampling.changes_logits and sampling.logprobs is None
 
 
 def _greedy(logits: mx.array) -> list[int]:
@@ -68,12 +107,20 @@ def _logprobs(logits: mx.array) -> mx.array:
     return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
 
 
-def _filter(logprobs: mx.array, sampling: SamplingParams) -> mx.array:
-    """mlx_lm's filters in mlx_lm's order."""
-    if 0.0 < sampling.top_p < 1.0:
-        logprobs = apply_top_p(logprobs, sampling.top_p)
-    if sampling.min_p > 0.0:
-        logprobs = apply_min_p(logprobs, sampling.min_p, 1)
-    if sampling.top_k > 0:
-        logprobs = apply_top_k(logprobs, sampling.top_k)
-    return logprobs
+def _apply_xtc(logprobs: mx.array, sampling: SamplingParams, key: mx.array) -> mx.array:
+    """``mlx_lm.sample_utils.apply_xtc``, which draws from MLX's global randomness, with a key of our own."""
+    probs = mx.softmax(logprobs, axis=-1)
+    likely = mx.where(probs > sampling.xtc_threshold, probs, mx.inf)
+    left_out = probs > likely.min(axis=-1, keepdims=True)
+    if sampling.xtc_special_tokens:
+        left_out[..., mx.array(sorted(sampling.xtc_special_tokens))] = False
+    is_off = mx.random.uniform(0, 1, key=key) > sampling.xtc_probability
+    return mx.where(is_off, logprobs, mx.where(left_out, -mx.inf, logprobs))
+
+
+def _ranked(logprobs: mx.array, token_id: int, count: int) -> TokenLogprobs:
+    """The drawn token's log-probability and the ``count`` best at its place; of equal ones the lower id comes first."""
+    [row] = np.array(logprobs.astype(mx.float32))
+    best = np.argpartition(-row, count - 1)[:count] if 0 < count < row.size else np.arange(row.size)[:count]
+    order = best[np.lexsort((best, -row[best]))]
+    return TokenLogprobs(token_id, float(row[token_id]), tuple((int(one), float(row[one])) for one in order))

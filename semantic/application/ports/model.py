@@ -7,7 +7,7 @@ from attrs import frozen
 
 from semantic.application.ports.block_store import Place, Tensor
 from semantic.domain.identifiers import BlockId
-from semantic.domain.value_objects import ModelCacheSpec, Reuse, SamplingParams
+from semantic.domain.value_objects import ModelCacheSpec, Reuse, SamplingParams, TokenLogprobs
 
 
 @frozen
@@ -60,9 +60,10 @@ class SequenceCache(Protocol):
 
 @frozen
 class Drawn:
-    """One token that was chosen."""
+    """One token that was chosen, with log-probabilities where the row's ``sampling`` asks for them."""
 
     token_id: int
+    logprobs: TokenLogprobs | None = None
 
 
 @frozen
@@ -70,6 +71,7 @@ class DecodeRow:
     """One row of a decode step: feed ``token_id`` to ``cache`` and choose the next token.
 
     ``index`` counts the tokens this request has drawn before: with ``seed`` it fixes the randomness of the draw.
+    ``history``: all tokens up to ``token_id``, which is its last, where ``sampling.changes_logits``; else empty.
     """
 
     cache: SequenceCache
@@ -77,6 +79,7 @@ class DecodeRow:
     sampling: SamplingParams
     seed: int
     index: int
+    history: Sequence[int] = ()
 
 
 class CacheMemory(Protocol):

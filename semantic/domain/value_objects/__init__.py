@@ -3,13 +3,20 @@
 from semantic.domain.value_objects.agent_record import AgentKind, AgentRecord, Checkpoint, HistoryEntry
 from semantic.domain.value_objects.cache_context import CacheContext, block_hash, check_namespace
 from semantic.domain.value_objects.cache_spec import ModelCacheSpec
-from semantic.domain.value_objects.completion import Completion, Delta, FinishReason, Timings, Usage
+from semantic.domain.value_objects.completion import (
+    Completion,
+    Delta,
+    FinishReason,
+    Timings,
+    TokenLogprobs,
+    Usage,
+)
 from semantic.domain.value_objects.kv_precision import KVPrecision
 from semantic.domain.value_objects.layer_spec import LayerKind, LayerSpec
 from semantic.domain.value_objects.packed_tokens import common_tokens, pack_tokens, unpack_tokens
 from semantic.domain.value_objects.rest_precision import RestPrecision
 from semantic.domain.value_objects.reuse import Reuse
-from semantic.domain.value_objects.sampling import SamplingParams
+from semantic.domain.value_objects.sampling import LogitsProcessor, SamplingParams
 from semantic.domain.value_objects.sizes import format_size, parse_size
 
 __all__ = [
@@ -24,11 +31,13 @@ __all__ = [
     "KVPrecision",
     "LayerKind",
     "LayerSpec",
+    "LogitsProcessor",
     "ModelCacheSpec",
     "RestPrecision",
     "Reuse",
     "SamplingParams",
     "Timings",
+    "TokenLogprobs",
     "Usage",
     "block_hash",
     "check_namespace",

@@ -11,7 +11,7 @@ from mlx_lm.sample_utils import make_sampler
 
 from semantic.adapters.mlx.contiguous_cache import ContiguousSequenceCache
 from semantic.adapters.mlx.sampler import Sampler
-from semantic.application.ports.model import DecodeRow
+from semantic.application.ports.model import DecodeRow, Drawn
 from semantic.domain.value_objects import SamplingParams
 
 pytestmark = pytest.mark.mlx
@@ -20,31 +20,35 @@ LOGITS = mx.array(np.random.default_rng(0).normal(size=(4, 50)).astype(np.float3
 
 
 def row(*, seed: int = 0, index: int = 0, cache: Any = None, **sampling: Any) -> DecodeRow:
-    return DecodeRow(cache or ContiguousSequenceCache([]), 0, SamplingParams(**sampling), seed, index)
+    return DecodeRow(cache or ContiguousSequenceCache([]), 0, SamplingParams(**sampling), seed, index, history=(0,))
+
+
+def tokens(drawn: Sequence[Drawn]) -> list[int]:
+    return [one.token_id for one in drawn]
 
 
 def draws(sampler: Sampler, logits: mx.array, seed: int, count: int, **sampling: Any) -> list[int]:
     """``count`` tokens of one request, one after the other."""
     cache = ContiguousSequenceCache([])
     rows = (row(seed=seed, index=index, cache=cache, **sampling) for index in range(count))
-    return [token for one in rows for token in sampler.choose(logits, [one])]
+    return [token for one in rows for token in tokens(sampler.choose(logits, [one]))]
 
 
 @pytest.mark.parametrize("on_host", [True, False])
 def test_greedy_is_the_argmax_of_every_row(on_host: bool) -> None:
-    tokens = Sampler(on_host=on_host).choose(LOGITS, [row()] * 4)
-    assert tokens == np.array(LOGITS).argmax(axis=-1).tolist()
+    drawn = Sampler(on_host=on_host).choose(LOGITS, [row()] * 4)
+    assert tokens(drawn) == np.array(LOGITS).argmax(axis=-1).tolist()
 
 
 @pytest.mark.parametrize("on_host", [True, False])
 def test_of_equal_logits_the_first_is_taken(on_host: bool) -> None:
-    assert Sampler(on_host=on_host).choose(mx.array([[1.0, 3.0, 3.0, 2.0]]), [row()]) == [1]
+    assert tokens(Sampler(on_host=on_host).choose(mx.array([[1.0, 3.0, 3.0, 2.0]]), [row()])) == [1]
 
 
 def test_half_precision_ties_are_broken_as_mlx_lm_breaks_them() -> None:
     logits = mx.array([[1.0, 1.0078125, *[0.99] * 30_000]]).astype(mx.bfloat16)  # log-probabilities of about -10.3
     expected = mx.argmax(logits - mx.logsumexp(logits, axis=-1, keepdims=True), axis=-1).item()
-    assert Sampler(on_host=True).choose(logits, [row()]) == [expected] == [0]
+    assert tokens(Sampler(on_host=True).choose(logits, [row()])) == [expected] == [0]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +79,7 @@ def test_greedy_and_sampled_rows_may_share_a_step() -> None:
 
 
 def test_the_draw_at_an_index_does_not_need_those_before_it() -> None:
-    assert Sampler(on_host=True).choose(LOGITS[:1], [row(seed=9, index=7, temp=1.0)]) == [
+    assert tokens(Sampler(on_host=True).choose(LOGITS[:1], [row(seed=9, index=7, temp=1.0)])) == [
         draws(Sampler(on_host=True), LOGITS[:1], 9, 8, temp=1.0)[-1]
     ]
 
@@ -106,3 +110,22 @@ def test_a_sampled_request_equals_mlx_lms_own_generation_after_seeding(tiny_llam
             mates = [engine.submit([seed] * 9, seed=seed, **sampling) for seed in range(3)]
             assert list(engine.generate(prompt, seed=11, **sampling).token_ids) == expected
             assert all(len(mate.result().token_ids) == 10 for mate in mates)
+
+
+@pytest.mark.parametrize("xtc", [{"xtc_threshold": 0.02}, {"xtc_threshold": 0.02, "xtc_special_tokens": [5, 7]}])
+def test_xtc_draws_what_mlx_lms_sampler_draws_after_seeding(xtc: dict[str, Any]) -> None:
+    logits = LOGITS[:1]
+    mx.random.seed(7)
+    stock = make_sampler(temp=0.9, top_p=0.95, top_k=20, xtc_probability=0.5, **xtc)
+    expected = [int(stock(logits - mx.logsumexp(logits, axis=-1, keepdims=True))) for _ in range(16)]
+    sampler = Sampler(on_host=True)
+    assert draws(sampler, logits, 7, 16, temp=0.9, top_p=0.95, top_k=20, xtc_probability=0.5, **xtc) == expected
+    assert expected != draws(sampler, logits, 7, 16, temp=0.9, top_p=0.95, top_k=20)
+
+
+def test_a_processor_of_one_row_leaves_the_logits_of_the_others_alone() -> None:
+    best = np.array(LOGITS).argmax(axis=-1).tolist()
+    forbid = row(logit_bias={best[1]: -100.0}, repetition_penalty=1.5)
+    drawn = tokens(Sampler(on_host=True).choose(LOGITS, [row(), forbid, row(), row()]))
+    assert [drawn[0], *drawn[2:]] == [best[0], *best[2:]]
+    assert drawn[1] != best[1]

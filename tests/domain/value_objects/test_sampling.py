@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import attrs
 import pytest
 
 from semantic.domain.errors import InvalidRequestError
@@ -35,9 +36,57 @@ def test_one_stop_string_may_be_given_bare() -> None:
         {"seed": -1},
         {"seed": 2**64},
         {"stop": ["END", ""]},
+        {"xtc_probability": 1.1},
+        {"xtc_threshold": 0.6},
+        {"xtc_special_tokens": ["a"]},
+        {"logit_bias": 3},
+        {"logit_bias": {"7": 1.0}},
+        {"logit_bias": {7: "much"}},
+        {"logit_bias": {7: float("nan")}},
+        {"logit_bias": {7: float("inf")}},
+        {"repetition_penalty": -1.0},
+        {"repetition_penalty": float("inf")},
+        {"repetition_context_size": -1},
+        {"presence_penalty": "some"},
+        {"presence_context_size": 2.5},
+        {"frequency_penalty": float("nan")},
+        {"frequency_context_size": None},
+        {"logits_processors": [3]},
+        {"logits_processors": 3},
+        {"logprobs": -1},
+        {"logprobs": True},
     ],
 )
 def test_what_is_out_of_range_is_refused_by_name(nonsense: dict[str, Any]) -> None:
     (name,) = nonsense
     with pytest.raises(InvalidRequestError, match=name):
         SamplingParams(**nonsense)
+
+
+def nothing(tokens: Any, logits: Any) -> Any:
+    return logits
+
+
+def test_parameters_with_biases_and_processors_are_hashable_and_may_be_evolved() -> None:
+    params = SamplingParams(logit_bias={7: 1.5, 3: float("-inf")}, logits_processors=[nothing])
+    assert params.logit_bias == ((7, 1.5), (3, float("-inf")))
+    assert len({params, attrs.evolve(params), attrs.evolve(params, max_tokens=3)}) == 2
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"logit_bias": {7: 1.0}},
+        {"repetition_penalty": 1.1},
+        {"presence_penalty": -0.5},
+        {"frequency_penalty": 0.5},
+        {"logits_processors": nothing},
+    ],
+    ids=str,
+)
+def test_a_bias_a_penalty_or_a_processor_changes_logits(given: dict[str, Any]) -> None:
+    assert SamplingParams(**given).changes_logits
+
+
+def test_penalties_of_none_or_0_and_logprobs_change_nothing() -> None:
+    assert not SamplingParams(repetition_penalty=0.0, presence_penalty=0, logit_bias={}, logprobs=3).changes_logits
