@@ -238,6 +238,7 @@ def _experiments(
     from semantic.adapters.reports.folder_catalogue import FolderCatalogue
     from semantic.adapters.reports.folder_reports import FolderReports
     from semantic.adapters.reports.json_store import JsonResultsStore
+    from semantic.adapters.reports.review_files import FolderReviews
     from semantic.adapters.storage.experiment_stores import ExperimentStores
     from semantic.application.engine_factory import EnginesOnOneModel
     from semantic.application.run_experiment import RunExperiment
@@ -263,7 +264,8 @@ def _experiments(
         memory_probe=container.memory_probe(),
         results_store=JsonResultsStore(data),
         report_writer=FolderReports(data, folder.parent / "docs" / "adr"),
-        environment_probe=SystemEnvironment(folder, container.prepare_runtime()),
+        reviews=FolderReviews(data),
+        environment_probe=SystemEnvironment(folder, container.prepare_runtime(), container.catalogue()),
         telemetry=container.telemetry(),
         listener=listener,
     )

@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 
 from semantic.adapters.mlx.runtime import Prepare
+from semantic.adapters.model_sources.catalogue import ModelCatalogue
+from semantic.domain.errors import ModelError
 from semantic.domain.experiments import EnvironmentFacts
 
 _ALWAYS = ("mlx", "mlx-lm", "numpy", "semantic-kv")
@@ -17,18 +19,22 @@ _ALWAYS = ("mlx", "mlx-lm", "numpy", "semantic-kv")
 class SystemEnvironment:
     """Reads the running system; ``folder`` is where the repository is looked for.
 
-    ``prepare`` is how this composition readies MLX; without one, no device is named.
+    ``prepare`` is how this composition readies MLX; without one, no device is named. ``catalogue`` finds models;
+    without one, none is looked for.
     """
 
-    def __init__(self, folder: Path, prepare: Prepare | None = None) -> None:
-        self._folder, self._prepare = folder, prepare
+    def __init__(self, folder: Path, prepare: Prepare | None = None, catalogue: ModelCatalogue | None = None) -> None:
+        self._folder, self._prepare, self._catalogue = folder, prepare, catalogue
 
     def facts(self, distributions: Sequence[str]) -> EnvironmentFacts:
-        """Versions are by the name asked for; ``mlx_lm`` and ``mlx-lm`` are the same distribution."""
+        """Versions are by the name asked for; ``mlx_lm`` and ``mlx-lm`` are the same distribution.
+
+        Results that were recorded since the commit, in ``folder/data``, don't make the code dirty.
+        """
         runtime = self._prepare() if self._prepare is not None else None
         return EnvironmentFacts(
             commit=self._git("rev-parse", "HEAD"),
-            dirty=bool(self._git("status", "--porcelain", "--untracked-files=no")),
+            dirty=bool(self._git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude)data")),
             python=platform.python_version(),
             platform=platform.platform(),
             cpu=f"{_cpu_name()}, {os.cpu_count()} cores",
@@ -40,6 +46,16 @@ class SystemEnvironment:
     def missing(self, components: Sequence[str]) -> Sequence[str]:
         """Those that can't be imported."""
         return [component for component in components if not _exists(component)]
+
+    def model_problem(self, model: str) -> str:
+        """Why it can't be provided; a model that is not here yet is fetched, as loading it would."""
+        if self._catalogue is None:
+            return ""
+        try:
+            self._catalogue.provide(model)
+        except ModelError as error:
+            return str(error)
+        return ""
 
     def _git(self, *arguments: str) -> str:
         try:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from semantic.application.ports.experiments import (
     CatalogueEntry,
@@ -10,17 +10,21 @@ from semantic.application.ports.experiments import (
     ListedExperiment,
     ReportWriter,
     ResultsStore,
+    Reviews,
+    RunnableExperiment,
 )
 from semantic.domain.errors import NoResultsError, SemanticError
+from semantic.domain.experiments import ResultsDocument
 
 
 @frozen
 class ReportExperiments:
-    """Prose comes from the declarations, everything measured from the results: writing again changes no result."""
+    """Prose comes from declarations and reviews, everything measured from the results: writing changes no result."""
 
     catalogue: ExperimentCatalogue
     results_store: ResultsStore
     writer: ReportWriter
+    reviews: Reviews | None = None
 
     def write(self, experiment_id: str) -> Sequence[str]:
         """The reports of one experiment; returns where they lie. The index is left as it is.
@@ -34,6 +38,13 @@ class ReportExperiments:
                 f"{experiment.declaration.id} has no results here; "
                 f"run it first: semantic experiment run {experiment.declaration.id}"
             )
+        return self.write_one(experiment, document)
+
+    def write_one(self, experiment: RunnableExperiment, document: ResultsDocument) -> Sequence[str]:
+        """The reports of this document, with the review that lies beside it. Raises ``ReviewUnreadableError``."""
+        if self.reviews is not None:
+            review = self.reviews.load(experiment.declaration.id)
+            experiment = evolve(experiment, declaration=review.of(experiment.declaration))
         return self.writer.write(experiment, document)
 
     def write_all(self) -> Sequence[str]:
@@ -42,7 +53,7 @@ class ReportExperiments:
         paths: list[str] = []
         for each in listed:
             if each.entry.experiment is not None and each.document is not None:
-                paths.extend(self.writer.write(each.entry.experiment, each.document))
+                paths.extend(self.write_one(each.entry.experiment, each.document))
         paths.extend(self.writer.write_index(listed))
         return paths
 

@@ -1,13 +1,13 @@
 """Use case: run experiments, decide, and leave a result and a report behind."""
 
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 from attrs import define, field, frozen
 
+from semantic.application.concluding import Setting, conclude
 from semantic.application.lab import Lab, StoppedByTrigger
 from semantic.application.ports.clock import Clock
 from semantic.application.ports.engine import EngineFactory
@@ -18,6 +18,7 @@ from semantic.application.ports.experiments import (
     ProgressListener,
     ReportWriter,
     ResultsStore,
+    Reviews,
     RunnableExperiment,
 )
 from semantic.application.ports.memory_probe import MemoryProbe
@@ -27,19 +28,39 @@ from semantic.application.ports.stores import Stores
 from semantic.application.ports.telemetry import Telemetry
 from semantic.application.reference_session import ReferenceSession
 from semantic.application.report_experiments import ReportExperiments
-from semantic.domain.errors import MissingPrerequisiteError, ResultsTooNewError, ResultsUnreadableError
+from semantic.application.resuming import check_resumable
+from semantic.domain.errors import (
+    ExperimentNotFoundError,
+    MissingPrerequisiteError,
+    ResultsTooNewError,
+    ResultsUnreadableError,
+    SemanticError,
+    UnknownExperimentOptionError,
+)
 from semantic.domain.experiments import (
+    EnvironmentFacts,
     Execution,
+    NeedStatus,
     Parameter,
+    PrerequisiteCheck,
     ResultsDocument,
-    decide,
-    find_deviations,
-    judge,
-    validate_hypothesis,
+    check_prerequisites,
 )
 
 HISTORY_KEPT = 20
 """Earlier executions that a results document remembers in brief."""
+
+CHECKPOINT_S = 5.0
+"""What was noted is saved after a run if that was not done for so long; a kill loses no more than this and a run."""
+
+
+@frozen
+class Outcome:
+    """What became of one experiment: an execution, or the error that kept it from being run or saved."""
+
+    experiment_id: str
+    execution: Execution | None = None
+    error: SemanticError | None = None
 
 
 @define(kw_only=True)
@@ -63,12 +84,14 @@ class RunExperiment:
     report_writer: ReportWriter
     environment_probe: EnvironmentProbe
     telemetry: Telemetry
+    reviews: Reviews | None = None
     listener: ProgressListener | None = None
+    checkpoint_s: float = CHECKPOINT_S
     reports: ReportExperiments = field(init=False)
     _reference: ReferenceSession = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.reports = ReportExperiments(self.catalogue, self.results_store, self.report_writer)
+        self.reports = ReportExperiments(self.catalogue, self.results_store, self.report_writer, self.reviews)
         self._reference = ReferenceSession(self.reference_factory)
 
     def __enter__(self) -> Self:
@@ -84,31 +107,92 @@ class RunExperiment:
         experiment_ids: Sequence[str],
         profile: str = "quick",
         overrides: Mapping[str, Parameter] | None = None,
-    ) -> Iterator[Execution]:
-        """Run them in order, each saved before the next. All ids are looked up before the first runs."""
-        for experiment in [self.catalogue.find(experiment_id) for experiment_id in experiment_ids]:
-            yield self._run(experiment, profile, overrides)
+        *,
+        resume: bool = False,
+    ) -> Iterator[Outcome]:
+        """Run them in order, each saved before the next; one that can't be read or begun does not keep the others.
+
+        Ids, profile and overrides are looked at before the first runs: what is not there raises.
+        """
+        self._check_options(experiment_ids, profile, overrides)
+        for experiment_id in experiment_ids:
+            try:
+                execution = self.run(experiment_id, profile, overrides, resume=resume)
+            except SemanticError as error:
+                yield Outcome(experiment_id, error=error)
+            else:
+                yield Outcome(experiment_id, execution)
+
+    def _check_options(
+        self, experiment_ids: Sequence[str], profile: str, overrides: Mapping[str, Parameter] | None
+    ) -> None:
+        for experiment_id in experiment_ids:
+            try:
+                self.catalogue.find(experiment_id).declaration.parameters(profile, overrides)
+            except (ExperimentNotFoundError, UnknownExperimentOptionError):
+                raise
+            except SemanticError:
+                continue  # told when its turn comes
 
     def run(
-        self, experiment_id: str, profile: str = "quick", overrides: Mapping[str, Parameter] | None = None
+        self,
+        experiment_id: str,
+        profile: str = "quick",
+        overrides: Mapping[str, Parameter] | None = None,
+        *,
+        variant: str = "",
+        resume: bool = False,
     ) -> Execution:
         """Run one. A crash inside is part of the result; it raises only if it can't begin or be saved.
 
-        An interrupt (Ctrl-C) saves what there is, marked as such, and goes on upwards.
+        An interrupt (Ctrl-C) saves what there is, marked as such, and goes on upwards. ``resume`` goes on from there:
+        steps that had ended are not repeated; an execution that had come to its end is given back as it is.
+        ``variant`` names a combination of a sweep, whose results are kept apart.
         """
-        return self._run(self.catalogue.find(experiment_id), profile, overrides)
-
-    def _run(
-        self, experiment: RunnableExperiment, profile: str, overrides: Mapping[str, Parameter] | None
-    ) -> Execution:
-        declaration = experiment.declaration
+        experiment = self.catalogue.find(experiment_id)
+        declaration, overrides = experiment.declaration, dict(overrides or {})
         parameters = declaration.parameters(profile, overrides)
-        earlier = self._earlier(declaration.id)
-        missing = self.environment_probe.missing(declaration.prerequisites.components)
-        if missing:
-            raise MissingPrerequisiteError(
-                f"{declaration.id} ({experiment.source}) needs code that is not there: {', '.join(missing)}"
-            )
+        self.results_store.prepare()
+        earlier = self._earlier(declaration.id, variant)
+        environment = self.environment_probe.facts([each.name for each in declaration.prerequisites.dependencies])
+        unfinished = earlier.latest if earlier is not None and resume else None
+        if unfinished is not None:
+            check_resumable(unfinished, experiment, profile, parameters, self.model, environment)
+            if unfinished.is_complete:
+                return unfinished
+        checks = self._checked(experiment, environment)
+        now = self.clock.now()
+        setting = Setting(
+            experiment=experiment,
+            model=self.model,
+            overrides=overrides,
+            declared=declaration.parameters(profile),
+            variant=variant,
+            environment=environment,
+            checks=checks,
+            started_at=unfinished.started_at if unfinished is not None else now,
+            resumed_at=(*unfinished.resumed_at, now) if unfinished is not None else (),
+            results=self.results_store.location(declaration.id, variant),
+        )
+        return self._carry_out(setting, profile, parameters, earlier, unfinished)
+
+    def _carry_out(
+        self,
+        setting: Setting,
+        profile: str,
+        parameters: Mapping[str, Parameter],
+        earlier: ResultsDocument | None,
+        unfinished: Execution | None,
+    ) -> Execution:
+        declaration = setting.experiment.declaration
+        saved_at = self.clock.monotonic()
+
+        def checkpoint() -> None:
+            nonlocal saved_at
+            if self.clock.monotonic() - saved_at >= self.checkpoint_s:
+                self.results_store.save(_document(earlier, conclude(lab, setting, is_running=True), unfinished))
+                saved_at = self.clock.monotonic()
+
         lab = Lab(
             experiment=declaration,
             profile=profile,
@@ -121,70 +205,65 @@ class RunExperiment:
             clock=self.clock,
             memory=self.memory_probe,
             listener=self.listener,
+            unfinished=unfinished,
+            on_run_end=checkpoint,
         )
         self.telemetry.event("experiment.started", experiment=declaration.id, profile=profile, model=self.model)
-        started_at, start = self.clock.now(), self.clock.monotonic()
-        ending = _carry_out(experiment, lab)
-        total_s = self.clock.monotonic() - start
-        execution = self._conclude(lab, ending.stopped_early, started_at, total_s)
-        self._publish(experiment, execution, earlier)
+        ending = _end_of(setting.experiment.run, lab)
+        execution = conclude(lab, setting, ending.stopped_early)
+        self._publish(setting.experiment, _document(earlier, execution, unfinished))
         if ending.interrupt is not None:
             raise ending.interrupt
         return execution
 
-    def _conclude(self, lab: Lab, stopped_early: str, started_at: datetime, total_s: float) -> Execution:
-        """Judge what the lab wrote down."""
-        declaration = lab.experiment
-        environment = self.environment_probe.facts(
-            [dependency.name for dependency in declaration.prerequisites.dependencies]
+    def _checked(self, experiment: RunnableExperiment, environment: EnvironmentFacts) -> tuple[PrerequisiteCheck, ...]:
+        """Every prerequisite as it stands. Raises :class:`MissingPrerequisiteError` with how to get what is missing."""
+        needs = experiment.declaration.prerequisites
+        checks = check_prerequisites(
+            needs,
+            self.model,
+            environment.versions,
+            self.environment_probe.missing(needs.components),
+            self.environment_probe.model_problem(self.model) if needs.models else "",
         )
-        criteria = tuple(judge(criterion, lab.measurements.get(criterion.id)) for criterion in declaration.criteria)
-        by_id = {result.criterion_id: result for result in criteria}
-        ruling = decide(criteria, lab.caveats, lab.crashed_runs, _in_one_line(stopped_early))
-        return Execution(
-            experiment_id=declaration.id,
-            title=declaration.title,
-            status=ruling.status,
-            profile=lab.profile,
-            model=self.model,
-            parameters=lab.parameters,
-            started_at=started_at,
-            total_s=total_s,
-            environment=environment,
-            deviations=find_deviations(declaration, environment, self.model),
-            runs=tuple(lab.runs),
-            rows=tuple(lab.rows),
-            observations=tuple(lab.observations),
-            caveats=tuple(lab.caveats),
-            criteria=criteria,
-            hypotheses=tuple(validate_hypothesis(hypothesis, by_id) for hypothesis in declaration.hypotheses),
-            decision=ruling.decision,
-            rationale=ruling.rationale,
-            stopped_early=stopped_early,
-        )
+        missing = [
+            f"{check.kind} {check.name} ({check.found}): {check.remedy}"
+            for check in checks
+            if check.status is NeedStatus.MISSING
+        ]
+        if missing:
+            raise MissingPrerequisiteError(
+                f"{experiment.declaration.id} ({experiment.source}) needs what is not there: {'; '.join(missing)}"
+            )
+        return checks
 
-    def _earlier(self, experiment_id: str) -> ResultsDocument | None:
+    def _earlier(self, experiment_id: str, variant: str) -> ResultsDocument | None:
         """What is there already, looked at before hours of work rather than after."""
         try:
-            return self.results_store.load(experiment_id)
+            return self.results_store.load(experiment_id, variant)
         except ResultsTooNewError:
             raise
         except ResultsUnreadableError as error:
             self.telemetry.warning("experiment.results_unreadable", experiment=experiment_id, error=str(error))
             return None
 
-    def _publish(self, experiment: RunnableExperiment, execution: Execution, earlier: ResultsDocument | None) -> None:
-        document = earlier.followed_by(execution, HISTORY_KEPT) if earlier else ResultsDocument(latest=execution)
-        results = self.results_store.save(document)
-        reports = self.report_writer.write(experiment, document)
-        self.reports.write_index()
+    def _publish(self, experiment: RunnableExperiment, document: ResultsDocument) -> None:
+        results, reports = self.results_store.save(document), []
+        if not document.latest.variant:
+            reports = [*self.reports.write_one(experiment, document), *self.reports.write_index()]
         self.telemetry.event(
             "experiment.finished",
-            experiment=execution.experiment_id,
-            decision=str(execution.decision),
+            experiment=document.latest.experiment_id,
+            decision=str(document.latest.decision),
             results=results,
             reports=reports,
         )
+
+
+def _document(earlier: ResultsDocument | None, execution: Execution, unfinished: Execution | None) -> ResultsDocument:
+    if earlier is None:
+        return ResultsDocument(latest=execution)
+    return earlier.continued_by(execution) if unfinished is not None else earlier.followed_by(execution, HISTORY_KEPT)
 
 
 @frozen
@@ -195,9 +274,9 @@ class _Ending:
     interrupt: KeyboardInterrupt | None = None
 
 
-def _carry_out(experiment: RunnableExperiment, lab: Lab) -> _Ending:
+def _end_of(carry_out: Callable[[Lab], None], lab: Lab) -> _Ending:
     try:
-        experiment.run(lab)
+        carry_out(lab)
     except StoppedByTrigger as trigger:
         return _Ending(str(trigger))
     except KeyboardInterrupt as interrupt:
@@ -205,9 +284,3 @@ def _carry_out(experiment: RunnableExperiment, lab: Lab) -> _Ending:
     except Exception:  # noqa: BLE001 - a crash is the experiment's result
         return _Ending("crashed outside of a run:\n" + traceback.format_exc())
     return _Ending()
-
-
-def _in_one_line(text: str) -> str:
-    """Of a traceback, the last line says what happened; of anything else, the first is the whole."""
-    lines = text.strip().splitlines()
-    return "" if not lines else lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}"

@@ -353,6 +353,22 @@ class ResultsTooNewError(ResultsUnreadableError):
         self.path, self.found, self.supported = path, found, supported
 
 
+class ResultsNotWritableError(ExperimentError, OSError):
+    """The results can't be written there. Make the folder writable, or name another one with --data."""
+
+
+class ReviewUnreadableError(ExperimentError):
+    """The review beside the results is not what a review may hold. The message names the file, line and field."""
+
+
+class CannotResumeError(ExperimentError):
+    """The interrupted execution was another one: other code, machine, model or parameters. Run without --resume."""
+
+
+class NotComparableError(ExperimentError):
+    """What was named to compare is no results file, no folder of them, and no execution. The message lists those."""
+
+
 class ReferenceRunError(ExperimentError):
     """The reference process (mlx_lm alone) failed. Its last output is in the message."""
 

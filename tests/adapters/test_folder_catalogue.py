@@ -1,5 +1,6 @@
 """Experiments as files in a folder."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,19 @@ def test_other_files_in_the_folder_are_left_alone(folder: Path) -> None:
     write(folder, "helpers.py", "raise SystemExit")
     write(folder, "exp_1_short.py", "raise SystemExit")
     assert len(FolderCatalogue(folder).entries()) == 1
+
+
+def test_an_experiment_knows_its_digest_its_fixtures_and_the_lines_of_its_criteria() -> None:
+    experiment = FolderCatalogue(Path(__file__).parents[2] / "experiments").find("EXP-002")
+    source = Path(experiment.source).read_text()
+    assert experiment.sha256 == hashlib.sha256(source.encode()).hexdigest()
+    assert [Path(path).name for path in experiment.fixtures] == ["exp_001_fixtures.py"]
+    assert list(experiment.lines) == ["C1", "C2", "N1", "N2"]
+    assert 'must("C1"' in source.splitlines()[experiment.lines["C1"] - 1]
+
+
+def test_a_hypothesis_without_a_criterion_is_an_error_that_points_at_the_file_and_line(folder: Path) -> None:
+    text = GOOD.format(id="EXP-002").replace('id="EXP-002"', 'id="EXP-002", hypotheses=(Hypothesis("h", ()),)')
+    write(folder, "exp_002_two.py", "from semantic.experiments import Hypothesis" + text)
+    with pytest.raises(ExperimentDeclarationError, match=r"exp_002_two\.py:3: .*'h' rests on no criterion"):
+        FolderCatalogue(folder).find("EXP-002")

@@ -1,26 +1,34 @@
 """The use case: whatever happens inside an experiment, a result, a decision and a report come out."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from semantic.adapters.fakes.experiments import FakeEnvironment, example_experiment
+from semantic.adapters.fakes.experiments import FakeEnvironment, MemoryReviews, example_experiment
+from semantic.adapters.reports.json_store import JsonResultsStore
 from semantic.application.lab import Lab
 from semantic.domain.errors import (
     ExperimentDeclarationError,
     ExperimentNotFoundError,
     MissingPrerequisiteError,
+    ResultsNotWritableError,
     ResultsTooNewError,
     ResultsUnreadableError,
 )
 from semantic.domain.experiments import (
     Decision,
+    Dependency,
     Execution,
     FailurePlan,
     FailureScenario,
     Finding,
+    ModelRequirement,
+    NeedStatus,
     Prerequisites,
+    Review,
+    SignOff,
     Status,
     Verdict,
 )
@@ -172,14 +180,16 @@ def test_misuse_of_the_lab_is_a_declaration_error(bench: Any, misuse: Callable[[
 def test_missing_code_is_an_error_before_anything_runs(bench: Any) -> None:
     experiment = example_experiment(prerequisites=Prerequisites(models=(), components=("a.b:C", "d:E")))
     made = bench(experiment, good, environment_probe=FakeEnvironment(absent=["a.b:C"]))
-    with pytest.raises(MissingPrerequisiteError, match=r"EXP-900 \(here.py\) needs code that is not there: a.b:C"):
+    with pytest.raises(MissingPrerequisiteError, match=r"EXP-900 \(here.py\) needs what is not there: component a.b:C"):
         made.runner.run("EXP-900")
     assert made.store.documents == {}
 
 
 def test_results_of_a_newer_schema_are_refused_before_anything_runs(bench: Any) -> None:
     class Newer:
-        def load(self, experiment_id: str) -> None:
+        def prepare(self) -> None: ...
+
+        def load(self, experiment_id: str, variant: str) -> None:
             raise ResultsTooNewError("x.json", 2, 1)
 
     def run(lab: Lab) -> None:
@@ -193,7 +203,12 @@ def test_unreadable_results_are_warned_about_and_replaced(bench: Any) -> None:
     saved = []
 
     class Damaged:
-        def load(self, experiment_id: str) -> None:
+        def prepare(self) -> None: ...
+
+        def location(self, experiment_id: str, variant: str) -> str:
+            return "here"
+
+        def load(self, experiment_id: str, variant: str = "") -> None:
             raise ResultsUnreadableError("damaged")
 
         def save(self, document: Any) -> str:
@@ -264,3 +279,72 @@ def test_the_index_is_written_after_each_execution(bench: Any) -> None:
     made.runner.run("EXP-900")
     (line,) = made.reports.listed
     assert (line.entry.id, line.document) == ("EXP-900", made.store.documents["EXP-900"])
+
+
+@pytest.mark.parametrize(
+    ("needs", "environment", "complaint"),
+    [
+        (
+            Prerequisites(models=(ModelRequirement("SmolLM2-135M-Instruct", "testing"),)),
+            FakeEnvironment(problem="there is no model called 'smollm2-135m'"),
+            r"there is no model .*: semantic model fetch smollm2-135m, or name another one with --model",
+        ),
+        (Prerequisites(dependencies=(Dependency("no_such"),)), FakeEnvironment(), "pip install 'no-such'"),
+        (Prerequisites(components=("a.b:C",)), FakeEnvironment(absent=["a.b:C"]), "component a.b:C .*: install"),
+    ],
+)
+def test_a_missing_prerequisite_is_told_with_how_to_get_it_before_anything_runs(
+    bench: Any, needs: Prerequisites, environment: FakeEnvironment, complaint: str
+) -> None:
+    made = bench(example_experiment(prerequisites=needs), lambda lab: pytest.fail("ran"), environment_probe=environment)
+    with pytest.raises(MissingPrerequisiteError, match=complaint):
+        made.runner.run("EXP-900")
+
+
+def test_prerequisites_are_in_the_result_as_they_were_found(bench: Any) -> None:
+    needs = Prerequisites(dependencies=(Dependency("mlx_lm", "0.30.4"), Dependency("mlx")))
+    execution = bench(example_experiment(prerequisites=needs), good).runner.run("EXP-900")
+    assert [(one.name, one.wanted, one.found, one.status) for one in execution.prerequisites] == [
+        ("mlx_lm", "0.30.4", "0.32.2", NeedStatus.DIFFERS),
+        ("mlx", "any version", "0.32.4", NeedStatus.MET),
+    ]
+
+
+def test_parameters_that_the_caller_set_are_deviations(bench: Any) -> None:
+    execution = bench(example_experiment(), good).runner.run("EXP-900", "quick", {"size": 5})
+    assert execution.overrides == {"size": 5}
+    assert [(one.subject, one.declared, one.actual) for one in execution.deviations] == [
+        ("parameter size", "2", "5 (set by the caller)")
+    ]
+
+
+def test_the_report_has_the_review_that_lies_beside_the_results(bench: Any) -> None:
+    review = Review(sign_off=SignOff(reviewer="R. Viewer", approval_date="2026-01-02"))
+    made = bench(example_experiment(), good, reviews=MemoryReviews({"EXP-900": review}))
+    made.runner.run("EXP-900")
+    assert made.reports.declarations[0].sign_off.reviewer == "R. Viewer"
+
+
+def test_a_combination_of_a_sweep_is_stored_apart_and_replaces_no_report(bench: Any) -> None:
+    made = bench(example_experiment(), good)
+    made.runner.run("EXP-900", "quick", {"size": 5}, variant="size=5")
+    assert list(made.store.documents) == ["EXP-900 size=5"]
+    assert made.reports.written == []
+
+
+def test_an_experiment_that_cannot_begin_does_not_keep_the_others(bench: Any) -> None:
+    made = bench(
+        example_experiment(prerequisites=Prerequisites(components=("a.b:C",))),
+        good,
+        environment_probe=FakeEnvironment(absent=["a.b:C"]),
+    )
+    outcomes = list(made.runner.run_all(["EXP-900", "EXP-900"]))
+    assert [type(outcome.error) for outcome in outcomes] == [MissingPrerequisiteError] * 2
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(bench: Any, tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file where the folder should be")
+    store = JsonResultsStore(tmp_path / "data")
+    made = bench(example_experiment(), lambda lab: pytest.fail("ran"), results_store=store)
+    with pytest.raises(ResultsNotWritableError, match=r"data cannot be written .*--data"):
+        made.runner.run("EXP-900")

@@ -84,15 +84,18 @@ def experiment_app(services: Services) -> typer.Typer:
     ) -> None:
         """Run experiments one after the other; write results and a report for each; print the decisions."""
         executions: list[Execution] = []
+        broken = False
         with _progress() as listener, _usage_errors():
             experiments = runner(folder, data, model, listener)
-            for experiment_id in ids:
-                experiments.catalogue.find(experiment_id).declaration.profile(profile)
             with experiments:
-                for execution in experiments.run_all(ids, profile):
-                    executions.append(execution)
+                for outcome in experiments.run_all(ids, profile):
+                    if outcome.execution is None:
+                        complain(str(outcome.error))
+                        broken = True
+                        continue
+                    executions.append(outcome.execution)
                     if not as_json:
-                        _print_execution(execution)
+                        _print_execution(outcome.execution)
         if as_json:
             print_json([_summary(execution) for execution in executions])
         elif len(executions) > 1:
@@ -101,7 +104,7 @@ def experiment_app(services: Services) -> typer.Typer:
                 ("id", "decision", "time"),
                 [(done.experiment_id, done.decision, f"{done.total_s:.1f} s") for done in executions],
             )
-        if any(execution.decision is not Decision.GO for execution in executions):
+        if broken or any(execution.decision is not Decision.GO for execution in executions):
             raise typer.Exit(1)
 
     return group

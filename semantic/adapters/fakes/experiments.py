@@ -34,6 +34,7 @@ from semantic.domain.experiments import (
     Prerequisites,
     Profile,
     ResultsDocument,
+    Review,
     RunLog,
     Status,
     Step,
@@ -156,15 +157,20 @@ class FakeMemoryProbe:
 
 @define
 class FakeEnvironment:
-    """A machine that is the same everywhere. ``absent`` are components it says are missing."""
+    """A machine that is the same everywhere.
 
-    versions: Mapping[str, str] = {"mlx": "0.32.4", "mlx_lm": "0.32.2"}
+    ``absent`` are components it says are missing, ``problem`` is why no model can be loaded.
+    """
+
+    versions: Mapping[str, str] = {"mlx": "0.32.4", "mlx_lm": "0.32.2", "xxhash": "3.5.0"}
     absent: Sequence[str] = ()
+    problem: str = ""
+    commit: str = "0123456789abcdef"
 
     def facts(self, distributions: Sequence[str]) -> EnvironmentFacts:
         """Always the same."""
         return EnvironmentFacts(
-            commit="0123456789abcdef",
+            commit=self.commit,
             dirty=False,
             python="3.11.9",
             platform="Linux",
@@ -178,33 +184,62 @@ class FakeEnvironment:
         """Those of ``components`` that are in ``absent``."""
         return [component for component in components if component in self.absent]
 
+    def model_problem(self, model: str) -> str:
+        """The one it was made with."""
+        return self.problem
+
 
 @define
 class MemoryResultsStore:
-    """Results in a dictionary."""
+    """Results in a dictionary, those of a sweep's combinations under ``id variant``."""
 
     documents: dict[str, ResultsDocument] = field(factory=dict)
 
-    def load(self, experiment_id: str) -> ResultsDocument | None:
+    def prepare(self) -> None:
+        """Nothing to do."""
+
+    def location(self, experiment_id: str, variant: str = "") -> str:
+        """A name that says what it is."""
+        return f"memory:{_key(experiment_id, variant)}"
+
+    def load(self, experiment_id: str, variant: str = "") -> ResultsDocument | None:
         """What was saved last."""
-        return self.documents.get(experiment_id)
+        return self.documents.get(_key(experiment_id, variant))
 
     def save(self, document: ResultsDocument) -> str:
         """Remember it."""
-        self.documents[document.latest.experiment_id] = document
-        return f"memory:{document.latest.experiment_id}"
+        latest = document.latest
+        self.documents[_key(latest.experiment_id, latest.variant)] = document
+        return self.location(latest.experiment_id, latest.variant)
+
+
+def _key(experiment_id: str, variant: str) -> str:
+    return f"{experiment_id} {variant}".strip()
+
+
+@define
+class MemoryReviews:
+    """Reviews in a dictionary."""
+
+    reviews: dict[str, Review] = field(factory=dict)
+
+    def load(self, experiment_id: str) -> Review:
+        """What was put there, or nothing."""
+        return self.reviews.get(experiment_id, Review())
 
 
 @define
 class MemoryReports:
-    """Remembers what would have been reported, and what the index would have listed last."""
+    """Remembers what would have been reported, of which declarations, and what the index would have listed last."""
 
     written: list[str] = field(factory=list)
+    declarations: list[Experiment] = field(factory=list)
     listed: Sequence[ListedExperiment] = ()
 
     def write(self, experiment: RunnableExperiment, document: ResultsDocument) -> Sequence[str]:
         """Remember the id."""
         self.written.append(experiment.declaration.id)
+        self.declarations.append(experiment.declaration)
         return [f"memory:{experiment.declaration.id}"]
 
     def write_index(self, experiments: Sequence[ListedExperiment]) -> Sequence[str]:

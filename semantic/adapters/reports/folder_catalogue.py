@@ -1,10 +1,13 @@
 """Experiments as files: ``scripts/exp_NNN_name.py`` in a folder, each read by its path."""
 
+import ast
+import hashlib
 import importlib.util
 import re
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from types import ModuleType
 
 from semantic.application.ports.experiments import CatalogueEntry, RunnableExperiment
 from semantic.domain.errors import ExperimentDeclarationError, ExperimentNotFoundError, SemanticError
@@ -81,7 +84,35 @@ def _read(path: Path) -> RunnableExperiment:
         )
     if declaration.id != _id_of(path):
         raise ExperimentDeclarationError(f"{path}: declares {declaration.id}; its name says {_id_of(path)}")
-    return RunnableExperiment(declaration, run, str(path))
+    text = path.read_bytes()
+    return RunnableExperiment(
+        declaration,
+        run,
+        str(path),
+        sha256=hashlib.sha256(text).hexdigest(),
+        fixtures=_fixtures_of(module, path),
+        lines=criterion_lines(text.decode(), [criterion.id for criterion in declaration.criteria]),
+    )
+
+
+def _fixtures_of(module: ModuleType, path: Path) -> tuple[str, ...]:
+    """The files that the module has loaded from the folder of fixtures."""
+    folder = path.parent.parent / "fixtures"
+    loaded = [value.__file__ for value in vars(module).values() if isinstance(value, ModuleType)]
+    files = {Path(file) for file in loaded if file}
+    return tuple(str(folder / file.name) for file in sorted(files) if file.parent.resolve() == folder.resolve())
+
+
+def criterion_lines(source: str, ids: Collection[str]) -> dict[str, int]:
+    """The line in which each criterion is declared: where a call such as ``must("C1", ...)`` begins with its id."""
+    lines = {}
+    for call in ast.walk(ast.parse(source)):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.args:
+            first = call.args[0]
+            is_criterion = call.func.id in ("must", "nice", "Criterion")
+            if is_criterion and isinstance(first, ast.Constant) and first.value in ids:
+                lines[str(first.value)] = call.lineno
+    return lines
 
 
 def _line_in(path: Path, error: Exception) -> int:

@@ -2,16 +2,18 @@
 
 import json
 import math
+import re
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
-from cattrs import Converter
+from cattrs import Converter, transform_error
 from cattrs.errors import BaseValidationError
 from cattrs.preconf.json import make_converter
 
 from semantic.adapters.reports.atomic import write_atomically
 from semantic.adapters.reports.older_results import upgraded
-from semantic.domain.errors import ResultsTooNewError, ResultsUnreadableError
+from semantic.domain.errors import ResultsNotWritableError, ResultsTooNewError, ResultsUnreadableError
 from semantic.domain.experiments import Cell, Parameter, ResultsDocument
 
 SCHEMA = "semantic.experiment-results"
@@ -21,25 +23,51 @@ VERSION = 2
 1: history with commit, versions and bare values. 2: history with environment, intervals and verdicts.
 """
 
+_UNSAFE = re.compile(r"[^\w=.,+-]")
+
 
 class JsonResultsStore:
-    """One file for each experiment in ``folder``, replaced atomically."""
+    """One file for each experiment in ``folder``, one for each combination of a sweep in ``folder/sweeps``.
+
+    Each is replaced atomically.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._converter = _converter()
 
-    def path(self, experiment_id: str) -> Path:
-        """``exp_001_results.json`` for EXP-001."""
-        return self.folder / f"{experiment_id.lower().replace('-', '_')}_results.json"
+    def prepare(self) -> None:
+        """Make the folder and try to write there. Raises ``ResultsNotWritableError``."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            raise _not_writable(self.folder, error) from error
 
-    def load(self, experiment_id: str) -> ResultsDocument | None:
+    def path(self, experiment_id: str, variant: str = "") -> Path:
+        """``exp_001_results.json`` for EXP-001, ``sweeps/exp_001_results.pairs=3.json`` for its variant ``pairs=3``."""
+        stem = f"{experiment_id.lower().replace('-', '_')}_results"
+        if not variant:
+            return self.folder / f"{stem}.json"
+        return self.folder / "sweeps" / f"{stem}.{_UNSAFE.sub('_', variant)}.json"
+
+    def location(self, experiment_id: str, variant: str = "") -> str:
+        """The path as text."""
+        return str(self.path(experiment_id, variant))
+
+    def load(self, experiment_id: str, variant: str = "") -> ResultsDocument | None:
         """What was saved last, or None. Raises ``ResultsUnreadableError`` or ``ResultsTooNewError``."""
-        path = self.path(experiment_id)
+        return self.read(self.path(experiment_id, variant))
+
+    def read(self, path: Path) -> ResultsDocument | None:
+        """A results file wherever it lies; None if it doesn't. Raises as :meth:`load`."""
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
+        except json.JSONDecodeError as error:
+            raise ResultsUnreadableError(f"{path}:{error.lineno}: is no JSON: {error.msg}") from error
         except (OSError, ValueError) as error:
             raise ResultsUnreadableError(f"{path} cannot be read: {error}") from error
         version = content.get("version") if isinstance(content, dict) and content.get("schema") == SCHEMA else None
@@ -50,15 +78,31 @@ class JsonResultsStore:
         try:
             return self._converter.structure(upgraded(content), ResultsDocument)
         except (BaseValidationError, KeyError, TypeError, ValueError) as error:
-            raise ResultsUnreadableError(f"{path} does not follow its schema: {error!r}") from error
+            raise ResultsUnreadableError(f"{path} does not follow its schema: {_reasons(error)}") from error
 
     def save(self, document: ResultsDocument) -> str:
-        """Write the file and return its path. Raises ``OSError`` where the folder can't be written."""
-        path = self.path(document.latest.experiment_id)
+        """Write the file and return its path. Raises ``ResultsNotWritableError``."""
+        path = self.path(document.latest.experiment_id, document.latest.variant)
         content = {"schema": SCHEMA, "version": VERSION, **self._converter.unstructure(document)}
         text = json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False)
-        write_atomically(path, text + "\n")
+        try:
+            write_atomically(path, text + "\n")
+        except OSError as error:
+            raise _not_writable(path, error) from error
         return str(path)
+
+
+def _not_writable(path: Path, error: OSError) -> ResultsNotWritableError:
+    return ResultsNotWritableError(
+        f"{path} cannot be written ({error.strerror or error}); make the folder writable, or name another with --data"
+    )
+
+
+def _reasons(error: Exception) -> str:
+    """Where in the document it is wrong, and how."""
+    if isinstance(error, BaseValidationError):
+        return "; ".join(transform_error(error, path="results"))
+    return repr(error)
 
 
 def _converter() -> Converter:

@@ -1,12 +1,12 @@
 """What running an experiment needs from the outside: where experiments are, and where results go."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 
 from semantic.domain.errors import SemanticError
-from semantic.domain.experiments import EnvironmentFacts, Experiment, ResultsDocument
+from semantic.domain.experiments import EnvironmentFacts, Experiment, ResultsDocument, Review
 
 if TYPE_CHECKING:
     from semantic.application.lab import Lab
@@ -14,11 +14,18 @@ if TYPE_CHECKING:
 
 @frozen
 class RunnableExperiment:
-    """A declaration and the function that carries it out. ``source`` says where it was read."""
+    """A declaration and the function that carries it out.
+
+    ``source`` says where it was read, ``sha256`` what was read there, ``fixtures`` which of its fixtures it uses, and
+    ``lines`` in which line each criterion is declared, by its id, where that is known.
+    """
 
     declaration: Experiment
     run: "Callable[[Lab], None]"
     source: str
+    sha256: str = ""
+    fixtures: tuple[str, ...] = ()
+    lines: Mapping[str, int] = field(factory=dict)
 
 
 @frozen
@@ -42,13 +49,29 @@ class ExperimentCatalogue(Protocol):
 
 
 class ResultsStore(Protocol):
-    """Keeps one results document for each experiment."""
+    """Keeps one results document for each experiment, and one for each combination of a sweep (its ``variant``)."""
 
-    def load(self, experiment_id: str) -> ResultsDocument | None:
+    def prepare(self) -> None:
+        """Make sure that results can be saved. Raises ``ResultsNotWritableError``."""
+
+    def location(self, experiment_id: str, variant: str = "") -> str:
+        """Where the document lies, or would."""
+
+    def load(self, experiment_id: str, variant: str = "") -> ResultsDocument | None:
         """None if it has not run. Raises ``ResultsUnreadableError``, or ``ResultsTooNewError``."""
 
     def save(self, document: ResultsDocument) -> str:
-        """Replace what is there, whole or not at all. Returns where it lies."""
+        """Replace what is there of the latest's id and variant, whole or not at all. Returns where it lies.
+
+        Raises ``ResultsNotWritableError``.
+        """
+
+
+class Reviews(Protocol):
+    """What people have written beside the results. Nothing here writes it."""
+
+    def load(self, experiment_id: str) -> Review:
+        """An empty one where there is none. Raises ``ReviewUnreadableError``."""
 
 
 @frozen
@@ -79,15 +102,19 @@ class EnvironmentProbe(Protocol):
     def missing(self, components: Sequence[str]) -> Sequence[str]:
         """Those of the ``module:name`` references that lead nowhere."""
 
+    def model_problem(self, model: str) -> str:
+        """Why this model can't be loaded; empty if it can."""
+
 
 @frozen
 class Progress:
-    """How far an experiment is. ``total`` is None where it isn't known."""
+    """How far an experiment is. ``total`` is None where it isn't known, ``left_s`` (seconds) where it can't be told."""
 
     experiment_id: str
     label: str
     done: int
     total: int | None
+    left_s: float | None = None
 
 
 class ProgressListener(Protocol):

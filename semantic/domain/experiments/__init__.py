@@ -14,8 +14,9 @@ from semantic.domain.experiments.criteria import (
     must,
     nice,
 )
-from semantic.domain.experiments.decision import Ruling, decide, find_deviations, validate_hypothesis
+from semantic.domain.experiments.decision import Ruling, close_calls, decide, find_deviations, validate_hypothesis
 from semantic.domain.experiments.declaration import (
+    NOT_STATED,
     CriticalTrigger,
     Dependency,
     Experiment,
@@ -25,7 +26,6 @@ from semantic.domain.experiments.declaration import (
     Method,
     ModelRequirement,
     NextSteps,
-    Parameter,
     Prerequisites,
     Profile,
     Related,
@@ -47,7 +47,14 @@ from semantic.domain.experiments.exactness import (
 )
 from semantic.domain.experiments.history import ExecutionSummary, MeasuredValue, ResultsDocument, summarise
 from semantic.domain.experiments.observations import Finding, Observation
-from semantic.domain.experiments.prerequisites import Need, NeedStatus, PrerequisiteCheck
+from semantic.domain.experiments.parameters import Parameter, parameter_text, parse_parameter
+from semantic.domain.experiments.prerequisites import (
+    Need,
+    NeedStatus,
+    PrerequisiteCheck,
+    check_prerequisites,
+    is_same_model,
+)
 from semantic.domain.experiments.results import (
     Artifact,
     Cell,
@@ -63,10 +70,11 @@ from semantic.domain.experiments.results import (
     Verdict,
 )
 from semantic.domain.experiments.review import Review
-from semantic.domain.experiments.statistics import Estimate, estimate_median
+from semantic.domain.experiments.statistics import Estimate, confidence_of, estimate_median
 
 __all__ = [
     "END_OF_SEQUENCE",
+    "NOT_STATED",
     "TIE_BOUND_NATS",
     "TOKENS_PER_TIE",
     "Artifact",
@@ -123,16 +131,22 @@ __all__ = [
     "Verdict",
     "at_least",
     "at_most",
+    "check_prerequisites",
+    "close_calls",
     "compare_token_ids",
+    "confidence_of",
     "decide",
     "drawn_tokens",
     "estimate_median",
     "exactly",
     "find_deviations",
+    "is_same_model",
     "is_tie",
     "judge",
     "must",
     "nice",
+    "parameter_text",
+    "parse_parameter",
     "summarise",
     "validate_hypothesis",
 ]

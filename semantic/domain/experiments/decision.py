@@ -1,19 +1,14 @@
-"""How a decision follows from what was measured. No judgement is left to the run itself."""
+"""How a decision follows from what was measured (ADR 0016). No judgement is left to the run itself."""
 
 from collections.abc import Mapping, Sequence
 
 from attrs import frozen
 
 from semantic.domain.experiments.criteria import CriterionResult, Level
-from semantic.domain.experiments.declaration import Experiment, Hypothesis
-from semantic.domain.experiments.results import (
-    Decision,
-    Deviation,
-    EnvironmentFacts,
-    HypothesisResult,
-    Status,
-    Verdict,
-)
+from semantic.domain.experiments.declaration import Hypothesis
+from semantic.domain.experiments.parameters import Parameter
+from semantic.domain.experiments.prerequisites import Need, NeedStatus, PrerequisiteCheck
+from semantic.domain.experiments.results import Decision, Deviation, HypothesisResult, Status, Verdict
 
 
 @frozen
@@ -69,27 +64,31 @@ def validate_hypothesis(hypothesis: Hypothesis, results: Mapping[str, CriterionR
     return HypothesisResult(hypothesis.statement, verdict, evidence)
 
 
+def close_calls(criteria: Sequence[CriterionResult]) -> tuple[str, ...]:
+    """Caveats for must-pass criteria that passed by a value whose interval reaches over the limit."""
+    return tuple(
+        f"{result.outcome}, but its interval [{result.low:.6g}, {result.high:.6g}] reaches over that: measure more"
+        for result in criteria
+        if result.level is Level.MUST and result.passed and result.is_close
+    )
+
+
 def find_deviations(
-    experiment: Experiment, environment: EnvironmentFacts, model: str, missing_components: Sequence[str] = ()
+    checks: Sequence[PrerequisiteCheck],
+    overrides: Mapping[str, Parameter] | None = None,
+    declared: Mapping[str, Parameter] | None = None,
 ) -> tuple[Deviation, ...]:
-    """Where the run differs from what was declared: versions, models, code that is not there."""
-    needs = experiment.prerequisites
-    found = []
-    for dependency in needs.dependencies:
-        actual = environment.versions.get(dependency.name, "not installed")
-        if (dependency.version and actual != dependency.version) or actual == "not installed":
-            found.append(Deviation(dependency.name, dependency.version or "any version", actual))
-    for requirement in needs.models:
-        if requirement.not_run_because:
-            found.append(Deviation(requirement.name, requirement.purpose, f"not run: {requirement.not_run_because}"))
-    run = [requirement.name for requirement in needs.models if not requirement.not_run_because]
-    if run and not any(_same_model(model, name) for name in run):
-        found.append(Deviation("model", ", ".join(run), model))
-    found.extend(Deviation(component, "exists", "not importable") for component in missing_components)
+    """Where the run differs from what was declared: versions, models, parameters that the caller set.
+
+    ``declared`` are the parameters without the caller's ``overrides``.
+    """
+    found = [
+        Deviation(check.name, check.purpose if check.kind is Need.MODEL else check.wanted, check.found)
+        for check in checks
+        if check.status is not NeedStatus.MET
+    ]
+    for name, value in (overrides or {}).items():
+        before = (declared or {}).get(name)
+        if before != value:
+            found.append(Deviation(f"parameter {name}", str(before), f"{value} (set by the caller)"))
     return tuple(found)
-
-
-def _same_model(name: str, declared: str) -> bool:
-    """``smollm2-135m`` is SmolLM2-135M-Instruct, and so is ``mlx-community/SmolLM2-135M-Instruct``."""
-    name, declared = name.lower().rsplit("/", 1)[-1], declared.lower().rsplit("/", 1)[-1]
-    return declared.startswith(name) or name.startswith(declared)

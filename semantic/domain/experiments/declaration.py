@@ -9,15 +9,16 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import TypeAlias
 
 from attrs import field, frozen
 
 from semantic.domain.errors import ExperimentDeclarationError, UnknownExperimentOptionError
 from semantic.domain.experiments.criteria import Criterion, Level
 from semantic.domain.experiments.observations import Observation
+from semantic.domain.experiments.parameters import Parameter, parse_parameter
 
-Parameter: TypeAlias = int | float | str | bool | tuple[int, ...] | tuple[str, ...]
+NOT_STATED = "not stated"
+"""Stands in a field of the template that the author has left out."""
 
 _ID = re.compile(r"EXP-\d{3}")
 
@@ -49,9 +50,9 @@ class Dependency:
 
 @frozen
 class Prerequisites:
-    """``components`` are ``module:name`` references into the code; they are checked before the run."""
+    """``components`` are ``module:name`` references into the code; all are checked before the run."""
 
-    models: tuple[ModelRequirement, ...]
+    models: tuple[ModelRequirement, ...] = ()
     dependencies: tuple[Dependency, ...] = ()
     components: tuple[str, ...] = ()
 
@@ -68,11 +69,11 @@ class Step:
 class Method:
     """How it is done. ``environment``, ``data`` and ``measurement`` are code as the reader would write it."""
 
-    environment: str
-    data: str
-    parameters: Mapping[str, Parameter]
-    steps: tuple[Step, ...]
-    measurement: str
+    environment: str = "# as the function `run` sets it up"
+    data: str = "# as the function `run` makes it"
+    parameters: Mapping[str, Parameter] = field(factory=dict)
+    steps: tuple[Step, ...] = (Step("Carry out the function `run` of the experiment's script"),)
+    measurement: str = "# as the function `run` measures it"
 
 
 @frozen
@@ -96,7 +97,13 @@ class CriticalTrigger:
 class FailurePlan:
     """What happens when the experiment fails."""
 
-    scenarios: tuple[FailureScenario, ...]
+    scenarios: tuple[FailureScenario, ...] = (
+        FailureScenario(
+            "A must-pass criterion fails",
+            "Read its evidence and the log of the runs that failed; run again to see whether it repeats",
+            "If it repeats, to the owner",
+        ),
+    )
     critical_trigger: CriticalTrigger = CriticalTrigger()
 
 
@@ -105,7 +112,7 @@ class Profile:
     """A named size of the experiment. ``note`` says what is capped or left out against the full one."""
 
     name: str
-    note: str
+    note: str = ""
     parameters: Mapping[str, Parameter] = field(factory=dict)
 
 
@@ -113,7 +120,7 @@ class Profile:
 class NextSteps:
     """What follows: right away, in this sprint, later."""
 
-    immediate: str
+    immediate: str = "None, if it passes"
     sprint: str = ""
     future: str = ""
 
@@ -172,17 +179,17 @@ class Experiment:
 
     id: str
     title: str
-    sprint: str
-    owner: str
-    expected_duration: str
+    sprint: str = NOT_STATED
+    owner: str = NOT_STATED
+    expected_duration: str = NOT_STATED
     objective: str
     hypotheses: tuple[Hypothesis, ...]
-    prerequisites: Prerequisites
-    method: Method
+    prerequisites: Prerequisites = Prerequisites()
+    method: Method = field(factory=Method)
     criteria: tuple[Criterion, ...]
-    failure_plan: FailurePlan
-    profiles: tuple[Profile, ...]
-    next_steps: NextSteps
+    failure_plan: FailurePlan = FailurePlan()
+    profiles: tuple[Profile, ...] = (Profile("quick", "as declared"), Profile("full", "as declared"))
+    next_steps: NextSteps = NextSteps()
     related: Related = Related()
     summary: str = ""
     observations: tuple[Observation, ...] = ()
@@ -214,6 +221,30 @@ class Experiment:
                         f"which is no criterion; there are {', '.join(sorted(known))}"
                     )
 
+    def parse_parameter(self, name: str, text: str) -> Parameter:
+        """A parameter's value as written on a command line, of the type that the declared one has.
+
+        A tuple's elements are separated by commas. Raises :class:`UnknownExperimentOptionError`.
+        """
+        declared = {**self._of_profiles, **self.method.parameters}
+        if name not in declared:
+            raise self._no_parameter(name, declared)
+        try:
+            return parse_parameter(text, declared[name])
+        except ValueError as error:
+            raise UnknownExperimentOptionError(
+                f"{self.id}: parameter {name} is like {declared[name]!r}, got {text!r}"
+            ) from error
+
+    @property
+    def _of_profiles(self) -> dict[str, Parameter]:
+        return {name: value for profile in self.profiles for name, value in profile.parameters.items()}
+
+    def _no_parameter(self, name: str, values: Mapping[str, Parameter]) -> UnknownExperimentOptionError:
+        return UnknownExperimentOptionError(
+            f"{self.id} has no parameter {name!r}; there are {', '.join(sorted(values)) or 'none'}"
+        )
+
     def _refuse_duplicates(self, name: str, ids: Iterable[str]) -> None:
         twice = [id for id, count in Counter(ids).items() if count > 1]
         if twice:
@@ -235,9 +266,7 @@ class Experiment:
         values = {**self.method.parameters, **self.profile(profile_name).parameters}
         for name, value in (overrides or {}).items():
             if name not in values:
-                raise UnknownExperimentOptionError(
-                    f"{self.id} has no parameter {name!r}; there are {', '.join(sorted(values))}"
-                )
+                raise self._no_parameter(name, values)
             values[name] = value
         return values
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
-from semantic.domain.experiments.declaration import Parameter
+from semantic.domain.experiments.parameters import Parameter
 from semantic.domain.experiments.results import Decision, EnvironmentFacts, Execution
 
 
@@ -84,3 +84,7 @@ class ResultsDocument:
     def followed_by(self, execution: Execution, keep: int) -> "ResultsDocument":
         """A document with ``execution`` as the latest, which remembers at most ``keep`` earlier ones."""
         return ResultsDocument(latest=execution, history=(summarise(self.latest), *self.history)[:keep])
+
+    def continued_by(self, execution: Execution) -> "ResultsDocument":
+        """A document in which ``execution`` takes the place of the latest one, which it goes on from."""
+        return evolve(self, latest=execution)

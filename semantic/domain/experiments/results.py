@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 from attrs import field, frozen
 
 from semantic.domain.experiments.criteria import CriterionResult
-from semantic.domain.experiments.declaration import Parameter
 from semantic.domain.experiments.evidence import ComparedSequence, Samples, Series
 from semantic.domain.experiments.observations import Observation
+from semantic.domain.experiments.parameters import Parameter
 from semantic.domain.experiments.prerequisites import PrerequisiteCheck
 
 Cell: TypeAlias = str | int | float | bool | None

@@ -29,3 +29,12 @@ def estimate_median(
     tail = (1 - confidence) / 2
     low, high = medians[int(tail * resamples)], medians[min(resamples - 1, int((1 - tail) * resamples))]
     return Estimate(statistics.median(values), low, high)
+
+
+def confidence_of(count: int, wanted: float = 0.95) -> float:
+    """The confidence that so many values support for their median: at most 1 - 2^(1 - count).
+
+    A bootstrap interval never leaves the range of the values, and the median lies outside that range exactly when all
+    of them fell on one side of it. So 3 values support 75%, and 95% needs 6.
+    """
+    return min(wanted, 1 - 2.0 ** (1 - count))

@@ -1,6 +1,10 @@
 """GO, NO-GO or CONDITIONAL GO follows from what was measured."""
 
-from semantic.adapters.fakes.experiments import FakeEnvironment, example_experiment
+from typing import Any
+
+import pytest
+
+from semantic.adapters.fakes.experiments import FakeEnvironment
 from semantic.domain.experiments import (
     CriterionResult,
     Decision,
@@ -8,10 +12,15 @@ from semantic.domain.experiments import (
     Hypothesis,
     Measurement,
     ModelRequirement,
+    Need,
+    NeedStatus,
+    PrerequisiteCheck,
     Prerequisites,
     Status,
     Verdict,
     at_most,
+    check_prerequisites,
+    close_calls,
     decide,
     exactly,
     find_deviations,
@@ -71,27 +80,58 @@ def test_a_hypothesis_passes_fails_or_is_partial_by_the_criteria_it_rests_on() -
     assert verdicts == [Verdict.PASS, Verdict.FAIL, Verdict.PARTIAL]
 
 
-def test_other_versions_models_left_out_and_another_model_are_deviations() -> None:
-    experiment = example_experiment(
-        prerequisites=Prerequisites(
-            models=(
-                ModelRequirement("SmolLM2-135M-Instruct", "fast testing"),
-                ModelRequirement("Gemma 3 12B", "production validation", not_run_because="no memory"),
-            ),
-            dependencies=(Dependency("mlx_lm", "0.30.4"), Dependency("mlx"), Dependency("torch")),
-        )
-    )
-    facts = FakeEnvironment().facts(())
-    told = [(found.subject, found.declared, found.actual) for found in find_deviations(experiment, facts, "other")]
-    assert told == [
-        ("mlx_lm", "0.30.4", "0.32.2"),
-        ("torch", "any version", "not installed"),
+def checked(needs: Prerequisites, model: str = "smollm2-135m", **found: Any) -> tuple[PrerequisiteCheck, ...]:
+    return check_prerequisites(needs, model, FakeEnvironment().versions, **found)
+
+
+GEMMA = ModelRequirement("Gemma 3 12B", "production validation", not_run_because="no memory")
+SMOL = ModelRequirement("SmolLM2-135M-Instruct", "fast testing")
+
+
+def test_other_versions_models_left_out_another_model_and_set_parameters_are_deviations() -> None:
+    needs = Prerequisites(models=(SMOL, GEMMA), dependencies=(Dependency("mlx_lm", "0.30.4"), Dependency("mlx")))
+    found = find_deviations(checked(needs, "other"), {"pairs": 3, "seed": 42}, {"pairs": 10, "seed": 42})
+    assert [(one.subject, one.declared, one.actual) for one in found] == [
+        ("SmolLM2-135M-Instruct", "fast testing", "another model ran: other"),
         ("Gemma 3 12B", "production validation", "not run: no memory"),
-        ("model", "SmolLM2-135M-Instruct", "other"),
+        ("mlx_lm", "0.30.4", "0.32.2"),
+        ("parameter pairs", "10", "3 (set by the caller)"),
     ]
 
 
-def test_a_model_goes_by_its_short_name_and_its_hub_name() -> None:
-    facts = FakeEnvironment().facts(())
-    assert find_deviations(example_experiment(), facts, "smollm2-135m") == ()
-    assert find_deviations(example_experiment(), facts, "mlx-community/SmolLM2-135M-Instruct") == ()
+@pytest.mark.parametrize("name", ["smollm2-135m", "mlx-community/SmolLM2-135M-Instruct", "SmolLM2 135M"])
+def test_a_model_goes_by_its_short_name_and_its_hub_name(name: str) -> None:
+    assert find_deviations(checked(Prerequisites(models=(SMOL,)), name)) == ()
+
+
+def test_a_model_that_is_usually_left_out_is_met_where_it_runs() -> None:
+    check = checked(Prerequisites(models=(SMOL, GEMMA)), "mlx-community/gemma-3-12b-it-4bit")
+    assert [one.status for one in check] == [NeedStatus.DIFFERS, NeedStatus.MET]
+
+
+def test_what_is_missing_says_how_to_get_it() -> None:
+    needs = Prerequisites(
+        models=(SMOL,), dependencies=(Dependency("no_such", "1.0"), Dependency("other")), components=("a.b:C", "d:E")
+    )
+    found = checked(needs, missing_components=["a.b:C"], model_problem="there is no model called 'smollm2-135m'")
+    missing = [(one.kind, one.name, one.remedy) for one in found if one.status is NeedStatus.MISSING]
+    assert missing == [
+        (Need.MODEL, "smollm2-135m", "semantic model fetch smollm2-135m, or name another one with --model"),
+        (Need.DEPENDENCY, "no_such", "pip install 'no-such==1.0'"),
+        (Need.DEPENDENCY, "other", "pip install 'other'"),
+        (
+            Need.COMPONENT,
+            "a.b:C",
+            "install what provides a, or correct the declaration's prerequisites.components",
+        ),
+    ]
+
+
+def test_a_must_that_passed_with_an_interval_over_the_limit_is_a_caveat() -> None:
+    declared = [must("C1", "Ratio", at_most(1.2)), nice("N1", "Ratio", at_most(1.0))]
+    wide = [judge(criterion, Measurement(criterion.id, 0.9, "", 0.8, 1.3)) for criterion in declared]
+    assert close_calls(wide) == (
+        "C1 (Ratio): 0.9, required <= 1.2, but its interval [0.8, 1.3] reaches over that: measure more",
+    )
+    failed = [judge(declared[0], Measurement("C1", 1.25, "", 1.1, 1.3))]
+    assert close_calls(failed) == ()

@@ -6,7 +6,17 @@ import pytest
 
 from semantic.adapters.fakes.experiments import example_experiment
 from semantic.domain.errors import ExperimentDeclarationError, UnknownExperimentOptionError
-from semantic.domain.experiments import FailurePlan, Hypothesis, Profile, at_most, exactly, must, nice
+from semantic.domain.experiments import (
+    Experiment,
+    FailurePlan,
+    Hypothesis,
+    Method,
+    Profile,
+    at_most,
+    exactly,
+    must,
+    nice,
+)
 
 
 def test_the_example_is_valid_and_names_its_files() -> None:
@@ -44,3 +54,43 @@ def test_an_unknown_profile_or_parameter_is_refused_with_those_there_are() -> No
         example_experiment().parameters("slow")
     with pytest.raises(UnknownExperimentOptionError, match="no parameter 'sizes'; there are seed, size"):
         example_experiment().parameters("quick", {"sizes": 3})
+
+
+@pytest.mark.parametrize(
+    ("declared", "text", "value"),
+    [
+        (42, "7", 7),
+        (0.5, "7", 7.0),
+        ("2GB", "400MB", "400MB"),
+        (True, "off", False),
+        (False, "true", True),
+        ((1, 2), "64,256", (64, 256)),
+        ((1.5,), "2", (2.0,)),
+        (("a",), "short, long", ("short", "long")),
+    ],
+)
+def test_a_parameter_on_a_command_line_has_the_type_of_the_declared_one(declared: Any, text: str, value: Any) -> None:
+    experiment = example_experiment(method=Method(parameters={"x": declared}), profiles=(Profile("quick"),))
+    parsed = experiment.parse_parameter("x", text)
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+@pytest.mark.parametrize(("declared", "text"), [(42, "many"), (True, "maybe"), ((1, 2), "1,x"), (0.5, "")])
+def test_a_value_of_another_type_is_refused_with_the_declared_one(declared: Any, text: str) -> None:
+    experiment = example_experiment(method=Method(parameters={"x": declared}), profiles=(Profile("quick"),))
+    with pytest.raises(UnknownExperimentOptionError, match="EXP-900: parameter x is like"):
+        experiment.parse_parameter("x", text)
+
+
+def test_title_objective_hypotheses_and_criteria_are_enough() -> None:
+    experiment = Experiment(
+        id="EXP-100",
+        title="Short",
+        objective="Show what is enough.",
+        hypotheses=(Hypothesis("It is", ("C1",)),),
+        criteria=(must("C1", "Missing parts", exactly(0)),),
+    )
+    assert [profile.name for profile in experiment.profiles] == ["quick", "full"]
+    assert experiment.failure_plan.critical_trigger.consecutive_failures == 3
+    assert (experiment.owner, experiment.sprint) == ("not stated", "not stated")
