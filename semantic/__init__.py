@@ -67,7 +67,7 @@ def open(
     max_num_seqs: int | None = None,
     prefill_step_size: int | None = None,
     cache_layout: str | None = None,
-    kv_bits: int | None = None,
+    kv_bits: int | str | None = None,
     kv_group_size: int | None = None,
     kv_at_rest: str | None = None,
     **settings: Any,
@@ -80,10 +80,11 @@ def open(
     ``exactness``: ``"token"`` (mlx_lm's tokens, fast) or ``"bit"`` (mlx_lm's operations and shapes).
     ``cache_layout``: ``"auto"``, ``"paged"`` or ``"contiguous"``. ``store``: a folder in which caches and agents
     outlive the process; one engine has it open at a time.
-    ``kv_bits``: 8 or 4 to quantise keys and values as they are computed, from the first token on, with a scale for
-    every ``kv_group_size`` (64) elements of a head. The output is that of mlx_lm given a prompt cache of such caches,
-    as far as that is settled: rounding to codes makes large what differs in the last bit. At 4 bits a change of 1e-6 in
-    mlx_lm's own input moves its log-probabilities by 1, so there only ``exactness="bit"`` draws its very tokens.
+    ``kv_bits``: 8, ``"8/4"`` (keys / values) or 4 to quantise keys and values as they are computed, from the first
+    token on, with a scale for every ``kv_group_size`` (64) elements of a head. The output is that of mlx_lm given a
+    prompt cache of such caches, as far as that is settled: rounding to codes makes large what differs in the last bit.
+    At 4 bits a change of 1e-6 in mlx_lm's own input moves its log-probabilities by 1, so there only
+    ``exactness="bit"`` draws its very tokens.
     mlx_lm's own ``kv_bits`` quantises between prefill chunks, so that its output depends on their size.
     ``kv_at_rest``: ``"exact"``, or ``"8"``, ``"8/4"`` (keys / values) or ``"4"`` bits for blocks that nobody computes
     on, in memory and in the store.

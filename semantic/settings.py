@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     )
     prefix_caching: bool = Field(True, description="use again what was computed of a prompt's beginning")
     kv_bits: int | str | None = Field(
-        None, union_mode="left_to_right", description="8 or 4: quantise keys and values as they are computed"
+        None, union_mode="left_to_right", description="8, 8/4 or 4: quantise keys / values as they are computed"
     )
     kv_group_size: int = Field(64, description="elements of a head that share a scale where kv_bits is set")
     max_num_seqs: int = Field(16, ge=1, description="sequences that decode together")

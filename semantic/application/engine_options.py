@@ -25,8 +25,8 @@ class EngineOptions:
     """``memory_bytes``: budget of the KV block pool. ``prefill_step_size``: tokens per chunk, None for the lane's own.
 
     ``exactness``: ``"token"`` gives mlx_lm's tokens, fast; ``"bit"`` keeps its operations and shapes (ADR 0004).
-    ``kv_bits``: 8 or 4 to quantise keys and values as they are computed, from the first token on, in groups of
-    ``kv_group_size``; None keeps them exact.
+    ``kv_bits``: 8, ``"8/4"`` (keys / values) or 4 to quantise keys and values as they are computed, from the first
+    token on, in groups of ``kv_group_size``; None keeps them exact.
     ``store``: folder in which blocks and agents outlive the process, of at most ``store_bytes``. Without
     ``prefix_caching`` every prompt is computed from its beginning. ``kv_at_rest``: bits of keys and values in blocks
     that nobody computes on, in memory and in the store; keys / values where they differ. Raises

@@ -2,7 +2,9 @@
 
 from semantic.domain.errors import UnsupportedPrecisionError
 
-KV_BITS = (8, 4)
+KV_BITS = {8: (8, 8), 4: (4, 4), "8": (8, 8), "4": (4, 4), "8/4": (8, 4)}
+"""What can be asked for, and the bits of keys and of values that it stands for."""
+
 KV_GROUP_SIZES = (32, 64, 128)
 
 
@@ -14,10 +16,7 @@ def check_kv_bits(kv_bits: int | str | None, kv_group_size: int, cache_layout: s
     if kv_bits is None:
         return
     if kv_bits not in KV_BITS or isinstance(kv_bits, bool):
-        raise UnsupportedPrecisionError(
-            f"kv_bits must be 8 or 4, for keys and values alike, got {kv_bits!r}; "
-            'bits that differ are for blocks at rest alone: kv_at_rest="8/4"'
-        )
+        raise UnsupportedPrecisionError(f"kv_bits must be 8, 4 or 8/4 (keys / values), got {kv_bits!r}")
     if cache_layout == "paged":
         raise UnsupportedPrecisionError(
             f'pages hold exact keys and values, so with kv_bits={kv_bits} cache_layout can\'t be "paged"; '
@@ -28,3 +27,8 @@ def check_kv_bits(kv_bits: int | str | None, kv_group_size: int, cache_layout: s
             f"kv_bits={kv_bits} lie at rest as they are computed, so kv_at_rest can't be {kv_at_rest!r}; "
             'leave it at "exact", or kv_bits out'
         )
+
+
+def bits_of_sides(kv_bits: int | str) -> tuple[int, int]:
+    """The bits of keys and of values; ``kv_bits`` was checked."""
+    return KV_BITS[kv_bits]

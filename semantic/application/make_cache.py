@@ -13,7 +13,7 @@ from semantic.application.store_tier import StoreTier
 from semantic.domain.entities import KVBlock
 from semantic.domain.services import BlockPool, PrefixIndex
 from semantic.domain.services.references import References
-from semantic.domain.value_objects import CacheContext, Reuse
+from semantic.domain.value_objects import CacheContext, KVPrecision, Reuse
 
 EXPECTED_BLOCKS = 32
 """Blocks that are made room for when an engine is opened on a store: a long context, of those that are there."""
@@ -28,13 +28,21 @@ def cache_context(profile: ModelProfile) -> CacheContext:
         model=profile.fingerprint,
         layers=hashlib.sha256(layers.encode()).hexdigest(),
         block_tokens=spec.block_tokens,
-        kv_precision=json.dumps({**attrs.asdict(spec.precision), "at_rest": profile.kv_at_rest}, sort_keys=True),
+        kv_precision=json.dumps({**_fields(spec.precision), "at_rest": profile.kv_at_rest}, sort_keys=True),
         compute_dtype=profile.compute_dtype,
         cache_layout=profile.cache_layout,
         numerics=profile.numerics,
         lane=f"chunks of {profile.prefill_step_size}" if is_chunked else "token",
         adapters=profile.adapters,
     )
+
+
+def _fields(precision: KVPrecision) -> dict[str, object]:
+    """Bits of values are named only where they differ, so that blocks made before there were such keep their names."""
+    fields = attrs.asdict(precision)
+    if precision.value_bits is None:
+        del fields["value_bits"]
+    return fields
 
 
 def make_prefix_cache(

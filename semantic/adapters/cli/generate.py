@@ -23,7 +23,7 @@ Seed = Annotated[int | None, typer.Option("--seed", help="Makes sampled output r
 Memory = Annotated[str | None, typer.Option("--memory", help="Budget for KV blocks, as 1GB or 1GiB.")]
 Exactness = Annotated[str | None, typer.Option("--exactness", help="token (fast) or bit (mlx_lm's own operations).")]
 MaxNumSeqs = Annotated[int | None, typer.Option("--max-num-seqs", help="Sequences that decode together.")]
-KVBits = Annotated[int | None, typer.Option("--kv-bits", help="8 or 4: quantise keys and values as computed.")]
+KVBits = Annotated[str | None, typer.Option("--kv-bits", help="8, 8/4 or 4: quantise keys / values as computed.")]
 KVGroupSize = Annotated[int | None, typer.Option("--kv-group-size", help="Elements that share a scale: 32, 64 or 128.")]
 KVAtRest = Annotated[str | None, typer.Option("--kv-at-rest", help="exact, 8, 8/4 or 4: bits of blocks at rest.")]
 PrefillStepSize = Annotated[int | None, typer.Option("--prefill-step-size", help="Prompt tokens per prefill chunk.")]

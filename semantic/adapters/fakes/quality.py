@@ -19,6 +19,7 @@ _SHARE = {
     KVMode.AT_REST_4: 4.5,
     KVMode.PUBLISHED_4: 4.5,
     KVMode.IN_COMPUTE_8: 9,
+    KVMode.IN_COMPUTE_8_4: 7,
     KVMode.IN_COMPUTE_4: 5,
 }
 
@@ -29,6 +30,7 @@ DIVERGENCE = {
     KVMode.AT_REST_4: 0.002,
     KVMode.PUBLISHED_4: 0.02,
     KVMode.IN_COMPUTE_8: 0.0002,
+    KVMode.IN_COMPUTE_8_4: 0.001,
     KVMode.IN_COMPUTE_4: 0.03,
 }
 """Nats at every token, as small models have them."""

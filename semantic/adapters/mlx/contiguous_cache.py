@@ -51,7 +51,8 @@ class ContiguousSequenceCache:
 class ContiguousMemory:
     """The open caches of an engine. ``make_layers`` makes one sequence's layer caches.
 
-    ``join_attention``: how the attention caches of several sequences are joined for one decode step.
+    ``join_attention``: how the attention caches of several sequences are joined for one decode step; if it
+    ``serves_alone``, those of a single one are too, also for a prefill chunk.
     """
 
     layout = "contiguous"
@@ -62,7 +63,10 @@ class ContiguousMemory:
         make_layers: Callable[[], list[Any]],
         spec: ModelCacheSpec,
         join_attention: JoinAttention = StackedLayer,
+        *,
+        serves_alone: bool = False,
     ) -> None:
+        self._serves_alone = serves_alone
         self._make_layers, self._spec, self._join_attention = make_layers, spec, join_attention
         self._joined: JoinedRows | None = None
         self._open: set[ContiguousSequenceCache] = set()
@@ -145,9 +149,9 @@ class ContiguousMemory:
         return list(groups.values())
 
     def layer_caches(self, rows: Sequence[ContiguousSequenceCache], tokens: int) -> list[Any]:
-        """One forward's view: a single row is mlx_lm's own caches, several are joined layer by layer."""
+        """One forward's view: mlx_lm's own caches where one row needs nothing else, else joined layer by layer."""
         self._drop_joined()
-        if len(rows) == 1:
+        if len(rows) == 1 and not self._serves_alone:
             return rows[0].layers
         self._joined = JoinedRows([row.layers for row in rows], self._join_attention)
         return self._joined.layers

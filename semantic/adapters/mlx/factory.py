@@ -21,6 +21,7 @@ from semantic.adapters.mlx.team import Team
 from semantic.adapters.quantisation.choose import codec_for
 from semantic.adapters.quantisation.kv_codec import KVCodec
 from semantic.application.engine_options import EngineOptions
+from semantic.application.kv_bits import bits_of_sides
 from semantic.application.ports.model import ModelProfile
 from semantic.application.ports.model_source import LoadedModel
 from semantic.application.ports.telemetry import Telemetry
@@ -57,7 +58,9 @@ class MLXModelFactory:
         loaded = identified(loaded)
         spec = derive_cache_spec(loaded.model)
         if options.kv_bits is not None:
-            spec = quantised_spec(loaded.model, spec, int(options.kv_bits), options.kv_group_size)
+            key_bits, value_bits = bits_of_sides(options.kv_bits)
+            differing = None if value_bits == key_bits else value_bits
+            spec = quantised_spec(loaded.model, spec, key_bits, options.kv_group_size, differing)
         context_length = _context_length(loaded.model)
         lane = choose_lane(
             loaded.model,

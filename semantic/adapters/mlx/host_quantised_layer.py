@@ -1,8 +1,11 @@
-"""Decode rows on quantised caches, attended to in numpy: on the CPU MLX's product with codes is four times slower.
+"""Rows on quantised caches, attended to in numpy: on the CPU MLX's product with codes is four times slower.
 
-A scale and a bias belong to a token's group, so they come out of the product: ``q @ (s * code + b)`` is
-``s * (q @ code) + b * sum(q)``, and what is unpacked are the codes alone. New tokens are quantised by MLX, all rows at
-once, and written into the caches' own arrays through views: a slice update for every row and part costs more than that.
+In a decode step codes are multiplied as they are. A scale and a bias belong to a token's group, so they come out of the
+product: ``q @ (s * code + b)`` is ``s * (q @ code) + b * sum(q)``, and what is unpacked are the codes alone. New tokens
+are quantised by MLX, all rows at once, and written into the caches' own arrays through views: a slice update for every
+row and part costs more than that.
+
+A prefill chunk has many queries for each key, so there all codes are expanded first, once for the chunk and the layer.
 """
 
 from collections.abc import Sequence
@@ -12,37 +15,81 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from semantic.adapters.mlx.attention_seam import Attention, handed_out
+from semantic.adapters.mlx.attention_seam import Attention, AttentionNotServedError, handed_out
+from semantic.adapters.mlx.mixed_cache import MixedQuantizedKVCache, bits_of
+from semantic.adapters.mlx.paged_attention import PagedAttention
 from semantic.adapters.mlx.stacked_layer import RowMasks, StackedLayer
 from semantic.adapters.mlx.team import Team
 from semantic.domain.value_objects import KVPrecision
 
 Array = npt.NDArray[Any]
 
-KERNEL = "quantised attention on the host 1"
+KERNEL = "quantised attention on the host 2"
 """Goes up when this attention changes the bits it gives."""
+
+_TILE_TOKENS = 256
 
 
 class HostQuantisedLayer(StackedLayer):
-    """A :class:`StackedLayer` over ``QuantizedKVCache``s that compute in float32; the team shares the rows out."""
+    """A :class:`StackedLayer` over quantised caches that compute in float32; the team shares the work out.
+
+    A single sequence may also come with a whole prefill chunk.
+    """
 
     def __init__(self, caches: Sequence[Any], team: Team) -> None:
         super().__init__(caches)
         self._team = team
-        self._bits, self._group_size = caches[0].bits, caches[0].group_size
+        self._bits, self._group_size = bits_of(caches[0]), caches[0].group_size
         self._unwritten: tuple[Any, ...] = ()
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Keep the new tokens until :meth:`attend` writes them; a cache that is full has to grow first."""
-        if keys.shape[2] != 1 or not all(map(_has_room, self._caches)):
-            return super().update_and_fetch(keys, values)
         self.drop()
         self._new, self._attended = (keys, values), False
-        new = [mx.quantize(each, group_size=self._group_size, bits=self._bits) for each in (keys, values)]
-        self._unwritten = (*new[0], *new[1])
-        self.offset = self.offset + 1
+        if keys.shape[2] == 1 and all(map(_has_room, self._caches)):
+            new = [
+                mx.quantize(each, group_size=self._group_size, bits=bits)
+                for each, bits in zip((keys, values), self._bits, strict=True)
+            ]
+            self._unwritten = (*new[0], *new[1])
+        else:
+            for i, cache in enumerate(self._caches):
+                _append(cache, keys[i : i + 1], values[i : i + 1])
+        self.offset = self.offset + keys.shape[2]
         handed_out.add(keys, self)
         return keys, values
+
+    def make_mask(self, n: int, return_array: bool = False, window_size: int | None = None) -> Any:
+        """Of a chunk, causal order and nothing else."""
+        if n == 1 or len(self._caches) > 1:
+            return super().make_mask(n, return_array, window_size)
+        if return_array or window_size is not None:
+            raise AttentionNotServedError("chunks on quantised caches see all that is before them")
+        return "causal"
+
+    def attend(self, queries: mx.array, keys: mx.array, values: mx.array, original: Attention, **how: Any) -> mx.array:
+        """A decode step's rows as :class:`StackedLayer` does; a chunk on all codes, expanded."""
+        if queries.shape[2] == 1:
+            return super().attend(queries, keys, values, original, **how)
+        self._require_own(keys, values)
+        if how.get("mask") != "causal" or how.get("sinks") is not None or len(self._caches) > 1:
+            raise AttentionNotServedError("chunks on quantised caches compute plain causal attention, without sinks")
+        self._attended = True
+        [cache] = self._caches
+        mx.eval(queries, cache.keys, cache.values)
+        return mx.array(self._chunk(np.array(queries, copy=False)[0], cache, how["scale"])[None])
+
+    def _chunk(self, queries: Array, cache: Any, scale: float) -> Array:
+        """Causal attention of ``[heads, n, head_dim]`` queries, which are those of the cache's last tokens."""
+        key_bits, value_bits = self._bits
+        parts = self._written()[0]
+        keys, values = expanded(Quantised(*parts[:3]), key_bits), expanded(Quantised(*parts[3:]), value_bits)
+        heads, n, _ = queries.shape
+        output = np.empty((heads, n, values.shape[-1]), np.float32)
+        pages = range(-(-cache.offset // _TILE_TOKENS))
+        attention = PagedAttention(self._team)
+        attention.prefill(queries, keys, values, pages, _TILE_TOKENS, cache.offset - n, scale, output)
+        return output
 
     def drop(self) -> None:
         """Forget what was fetched, and what was not written."""
@@ -52,10 +99,10 @@ class HostQuantisedLayer(StackedLayer):
     def _attend_rows(
         self, queries: mx.array, mask: RowMasks | None, original: Attention, how: dict[str, Any]
     ) -> mx.array:
-        mx.eval(queries, self._unwritten, self._fetched)
+        mx.eval(queries, self._unwritten, [(cache.keys, cache.values) for cache in self._caches])
         held = self._written()
         if mask is not None or how.get("sinks") is not None:
-            self._fetched = [cache.keys_and_values() for cache in self._caches]
+            self._fetched = [cache.keys_and_values() for cache in self._caches]  # as the model's attention reads them
             return super()._attend_rows(queries, mask, original, how)
         rows = np.array(queries, copy=False)[:, :, 0] * np.float32(how["scale"])
         outputs: list[Array] = [rows] * len(rows)
@@ -63,7 +110,7 @@ class HostQuantisedLayer(StackedLayer):
 
         def work() -> None:
             for i, parts in numbered:
-                outputs[i] = attend(rows[i], Quantised(*parts[:3]), Quantised(*parts[3:]), self._bits)
+                outputs[i] = attend(rows[i], Quantised(*parts[:3]), Quantised(*parts[3:]), *self._bits)
 
         self._team.run(work)
         return mx.array(np.stack(outputs)[:, :, None])
@@ -83,6 +130,14 @@ class HostQuantisedLayer(StackedLayer):
         return held
 
 
+def _append(cache: Any, keys: mx.array, values: mx.array) -> None:
+    """Quantise new tokens into a cache, which grows."""
+    if type(cache) is MixedQuantizedKVCache:
+        cache.append(keys, values)
+    else:
+        cache.update_and_fetch(keys, values)
+
+
 def _has_room(cache: Any) -> bool:
     return cache.keys is not None and cache.offset < cache.keys[0].shape[2]
 
@@ -100,15 +155,28 @@ class Quantised(NamedTuple):
     biases: Array
 
 
-def attend(queries: Array, keys: Quantised, values: Quantised, bits: int) -> Array:
+def attend(queries: Array, keys: Quantised, values: Quantised, key_bits: int, value_bits: int) -> Array:
     """Attention of one token's scaled queries ``[heads, head_dim]`` on all that is held, ``[heads, value_dim]``."""
     kv_heads = len(keys.codes)
     rows = queries.reshape(kv_heads, len(queries) // kv_heads, -1)
-    scores = _scores(rows, keys, bits)
+    scores = _scores(rows, keys, key_bits)
     scores -= scores.max(-1, keepdims=True)
     np.exp(scores, out=scores)
     scores /= scores.sum(-1, keepdims=True)
-    return _mixed(scores, values, bits).reshape(len(queries), -1)
+    return _mixed(scores, values, value_bits).reshape(len(queries), -1)
+
+
+def expanded(held: Quantised, bits: int) -> Array:
+    """What the codes stand for, ``[kv_heads, tokens, dim]``."""
+    planes, groups = _planes(held.codes, bits), held.scales.shape[-1]
+    dim = planes[0].shape[-1] * len(planes)
+    numbers = np.empty((*held.codes.shape[:2], dim), np.float32)
+    for group, (of_row, of_plane) in enumerate(_spans(dim, groups, len(planes))):
+        for i, plane in enumerate(planes):
+            own = numbers[..., of_row][..., i :: len(planes)]
+            np.multiply(plane[..., of_plane], held.scales[..., group, None], out=own)
+            own += held.biases[..., group, None]
+    return numbers
 
 
 def _scores(rows: Array, keys: Quantised, bits: int) -> Array:

@@ -46,6 +46,8 @@ class JoinedRows:
             return CacheList(*(self._join(inner) for inner in zip(*(cache.caches for cache in caches), strict=True)))
         if caches[0] is None:
             return None
+        if len(caches) == 1 and isinstance(caches[0], ArraysCache):
+            return caches[0]
         joined = JoinedState(caches) if isinstance(caches[0], ArraysCache) else self._join_attention(caches)
         self._joined.append(joined)
         return joined

@@ -96,7 +96,8 @@ def make_memory(
     join = _join_attention(spec, lane, team)
     layers = partial(make_layers, model, spec.precision)
     if codec is None:
-        return ContiguousMemory(layers, spec, join)
+        on_host = lane.batching == RAGGED and attends_on_host(spec.precision)
+        return ContiguousMemory(layers, spec, join, serves_alone=on_host)
     return ContiguousMemoryAtRest(layers, spec, join).with_codec(codec)
 
 

@@ -27,7 +27,10 @@ from semantic.domain.identifiers import BlockId
 from semantic.domain.value_objects import ModelCacheSpec
 
 _AT_REST = {KVMode.AT_REST_8: "8", KVMode.AT_REST_8_4: "8/4", KVMode.AT_REST_4: "4"}
-_IN_COMPUTE: dict[KVMode, int | str] = {KVMode.IN_COMPUTE_8: 8, KVMode.IN_COMPUTE_4: 4}
+_IN_COMPUTE = {KVMode.IN_COMPUTE_8: "8", KVMode.IN_COMPUTE_8_4: "8/4", KVMode.IN_COMPUTE_4: "4"}
+
+_ANY_AT_REST = _AT_REST[KVMode.AT_REST_4]
+"""What a memory of blocks at rest is made with before it is given the codecs in turn."""
 
 _BUDGET = 1 << 30
 """Of no consequence: the probe makes the blocks that it needs, without a pool."""
@@ -56,7 +59,7 @@ class MLXQualityProbe:
         self._factory, self._loaded = factory, load()
         self._tokenizer = make_tokenizer(self._loaded.tokenizer)
         self._group_size = kv_group_size
-        self._prepared: dict[str | int, PreparedMLXModel] = {}
+        self._prepared: dict[tuple[str, str], PreparedMLXModel] = {}
 
     def encode(self, text: str) -> list[int]:
         """As the engine encodes what continues a context."""
@@ -70,9 +73,9 @@ class MLXQualityProbe:
         """What opening an engine so would say."""
         try:
             if mode in _IN_COMPUTE:
-                self._prepare(_IN_COMPUTE[mode])
+                self._prepare("kv_bits", _IN_COMPUTE[mode])
             elif mode is not KVMode.EXACT:
-                self._codec(mode, self._prepare(_AT_REST[KVMode.AT_REST_4]).profile.cache_spec)
+                self._codec(mode, self._prepare("kv_at_rest", _ANY_AT_REST).profile.cache_spec)
         except SemanticError as error:
             return str(error)
         return None
@@ -121,14 +124,14 @@ class MLXQualityProbe:
         """A cache behind the context for each mode, the exact one first, whether it was asked for or not."""
         yield from self._rested(context, [mode for mode in modes if mode not in _IN_COMPUTE], room)
         for mode in (mode for mode in modes if mode in _IN_COMPUTE):
-            with self._built(self._prepare(_IN_COMPUTE[mode]), len(context) + room) as (model, blocks):
+            with self._built(self._prepare("kv_bits", _IN_COMPUTE[mode]), len(context) + room) as (model, blocks):
                 cache = _computed(model, blocks, context)
                 sealed = _seal(model, cache, blocks, len(context))
                 yield _Standing(mode, model, cache, _bytes_of(model, sealed) / len(context))
 
     def _rested(self, context: Sequence[int], modes: Sequence[KVMode], room: int) -> Iterator[_Standing]:
         """Sealed by every codec before the computed context goes on: states are those of its end."""
-        with self._built(self._prepare(_AT_REST[KVMode.AT_REST_4]), 2 * (len(context) + room)) as (model, blocks):
+        with self._built(self._prepare("kv_at_rest", _ANY_AT_REST), 2 * (len(context) + room)) as (model, blocks):
             memory, spec = model.memory, model.profile.cache_spec
             per_cache = spec.blocks_for_tokens(len(context) + room)
             live = _computed(model, blocks[:per_cache], context)
@@ -155,14 +158,13 @@ class MLXQualityProbe:
         assert codec is not None, mode
         return codec
 
-    def _prepare(self, kv: str | int) -> PreparedMLXModel:
-        """The model with blocks at rest in so many bits (text), or with so many bits in compute (a number)."""
-        if kv not in self._prepared:
-            options: dict[str, Any] = {"kv_at_rest": kv} if isinstance(kv, str) else {"kv_bits": kv}
-            options["kv_group_size"] = self._group_size
-            prepared: Any = self._factory.prepare(self._loaded, EngineOptions(memory_bytes=_BUDGET, **options))
-            self._prepared[kv] = prepared
-        return self._prepared[kv]
+    def _prepare(self, option: str, kind: str) -> PreparedMLXModel:
+        """The model as an engine with this option would run it."""
+        if (option, kind) not in self._prepared:
+            given: dict[str, Any] = {option: kind, "kv_group_size": self._group_size}
+            prepared: Any = self._factory.prepare(self._loaded, EngineOptions(memory_bytes=_BUDGET, **given))
+            self._prepared[option, kind] = prepared
+        return self._prepared[option, kind]
 
     @contextmanager
     def _built(self, prepared: PreparedMLXModel, tokens: int) -> Iterator[tuple[MLXLanguageModel, list[BlockId]]]:

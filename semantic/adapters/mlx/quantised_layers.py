@@ -9,15 +9,15 @@ mlx_lm's log-probabilities by 1 to 2: its tokens are then those of the bit lane,
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 from attrs import evolve
-from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, QuantizedKVCache, make_prompt_cache
+from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, make_prompt_cache
 
 from semantic.adapters.mlx.cache_probe import flatten_caches
+from semantic.adapters.mlx.mixed_cache import bits_of, dequantised, make_quantised_cache
 from semantic.domain.errors import UnsupportedPrecisionError
 from semantic.domain.value_objects import KVPrecision, LayerKind, ModelCacheSpec
 
@@ -30,14 +30,18 @@ def make_layers(model: nn.Module, precision: KVPrecision) -> list[Any]:
     return [_quantised(cache, precision) for cache in caches] if precision.is_quantised else caches
 
 
-def quantised_spec(model: nn.Module, spec: ModelCacheSpec, bits: int, group_size: int) -> ModelCacheSpec:
+def quantised_spec(
+    model: nn.Module, spec: ModelCacheSpec, bits: int, group_size: int, value_bits: int | None = None
+) -> ModelCacheSpec:
     """``spec`` with keys and values in ``bits``, scales and biases in the dtype that the model computes in.
+
+    ``value_bits``: those of values where they differ.
 
     Raises :class:`UnsupportedPrecisionError` if a layer can't be quantised.
     """
     require_quantisable(list(flatten_caches(make_prompt_cache(model))))
     _require_whole_groups(spec, group_size)
-    precision = evolve(spec.precision, bits=bits, group_size=group_size)
+    precision = evolve(spec.precision, bits=bits, value_bits=value_bits, group_size=group_size)
     _require_attention(model, precision)
     return evolve(spec, precision=precision)
 
@@ -56,24 +60,24 @@ def require_quantisable(caches: list[Any]) -> None:
         )
 
 
-def lengthen(cache: QuantizedKVCache, past_like: Callable[[mx.array], mx.array]) -> None:
+def lengthen(cache: Any, past_like: Callable[[mx.array], mx.array]) -> None:
     """Put a past before what the cache holds. ``past_like`` makes up keys, or values, like those that it is given."""
-    past = QuantizedKVCache(group_size=cache.group_size, bits=cache.bits)
-    read = partial(mx.dequantize, group_size=cache.group_size, bits=cache.bits)
-    held = cache.keys_and_values()
-    invented = past.update_and_fetch(*(past_like(read(*side)) for side in held))
-    cache.keys, cache.values = (
-        tuple(mx.concatenate(list(pair), axis=2) for pair in zip(*sides, strict=True))
-        for sides in zip(invented, held, strict=True)
-    )
-    cache.offset += past.offset
+    for side, bits in zip(("keys", "values"), bits_of(cache), strict=True):
+        held = [part[..., : cache.offset, :] for part in getattr(cache, side)]
+        past = past_like(dequantised(held, cache.group_size, bits))
+        invented = mx.quantize(past, group_size=cache.group_size, bits=bits)
+        setattr(cache, side, tuple(mx.concatenate(list(pair), axis=2) for pair in zip(invented, held, strict=True)))
+    cache.offset += past.shape[2]
 
 
 def _quantised(cache: Any, precision: KVPrecision) -> Any:
     if isinstance(cache, CacheList):
         return CacheList(*(_quantised(inner, precision) for inner in cache.caches))
     if type(cache) is KVCache:
-        return QuantizedKVCache(group_size=precision.group_size, bits=precision.bits)
+        key_bits, value_bits = precision.bits_of_sides
+        assert key_bits is not None
+        assert value_bits is not None
+        return make_quantised_cache(precision.group_size, key_bits, value_bits)
     return cache
 
 

@@ -55,13 +55,16 @@ class StackedLayer(LayerCache):
 
     def attend(self, queries: mx.array, keys: mx.array, values: mx.array, original: Attention, **how: Any) -> mx.array:
         """Call the model's own attention once for each row."""
-        if self._new is None or keys is not self._new[0] or values is not self._new[1]:
-            raise AttentionNotServedError("the model changes keys or values between cache and attention")
+        self._require_own(keys, values)
         mask = how.pop("mask", None)
         if not (mask is None or isinstance(mask, RowMasks)):
             raise AttentionNotServedError("the model makes masks of its own for what it fetched")
         self._attended = True
         return self._attend_rows(queries, mask, original, how)
+
+    def _require_own(self, keys: mx.array, values: mx.array) -> None:
+        if self._new is None or keys is not self._new[0] or values is not self._new[1]:
+            raise AttentionNotServedError("the model changes keys or values between cache and attention")
 
     def _attend_rows(
         self, queries: mx.array, mask: RowMasks | None, original: Attention, how: dict[str, Any]

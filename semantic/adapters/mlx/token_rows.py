@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import KVCache, QuantizedKVCache
+from mlx_lm.models.cache import KVCache
 
+from semantic.adapters.mlx.mixed_cache import QUANTISED_KINDS
 from semantic.domain.value_objects import KVPrecision, LayerSpec
 
 QUANTISED_PARTS = ("codes", "scales", "biases")
@@ -18,7 +19,7 @@ _WORD_BITS = 32
 
 def keeps_rows(cache: Any) -> bool:
     """Whether what the cache holds can be cut at any token."""
-    return type(cache) in (KVCache, QuantizedKVCache)
+    return type(cache) in (KVCache, *QUANTISED_KINDS)
 
 
 def rows_of(cache: Any) -> Iterator[tuple[str, mx.array]]:
@@ -44,10 +45,11 @@ def put_rows(cache: Any, rows: Callable[[str], mx.array], num_tokens: int) -> No
 def row_shapes(layer: LayerSpec, precision: KVPrecision) -> Iterator[tuple[str, str, int]]:
     """Name, dtype and width of the arrays that a full-attention layer keeps for each head and token."""
     scale = precision.scale_dtype or precision.dtype
-    for side, dim in (("keys", layer.key_head_dim), ("values", layer.value_head_dim)):
-        if precision.bits is None:
+    dims = layer.key_head_dim, layer.value_head_dim
+    for side, dim, bits in zip(("keys", "values"), dims, precision.bits_of_sides, strict=True):
+        if bits is None:
             yield side, precision.dtype, dim
             continue
-        yield f"{side}.codes", "uint32", dim * precision.bits // _WORD_BITS
+        yield f"{side}.codes", "uint32", dim * bits // _WORD_BITS
         yield f"{side}.scales", scale, dim // precision.group_size
         yield f"{side}.biases", scale, dim // precision.group_size

@@ -12,10 +12,11 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from mlx_lm.models.cache import CacheList, KVCache, QuantizedKVCache, RotatingKVCache, make_prompt_cache
+from mlx_lm.models.cache import CacheList, KVCache, RotatingKVCache, make_prompt_cache
 
 from semantic.adapters.mlx.attention_seam import AttentionSeam
 from semantic.adapters.mlx.cache_probe import flatten_caches
+from semantic.adapters.mlx.mixed_cache import QUANTISED_KINDS
 from semantic.adapters.mlx.quantised_layers import lengthen, make_layers
 from semantic.domain.identifiers import BlockId
 from semantic.domain.value_objects import ModelCacheSpec
@@ -183,7 +184,7 @@ class Trials:
                 held = cache.keys_and_values()
                 cache.keys, cache.values = (mx.concatenate([_invented(of, self._long), of], axis=2) for of in held)
                 cache.offset += self._long
-            elif type(cache) is QuantizedKVCache:
+            elif type(cache) in QUANTISED_KINDS:
                 lengthen(cache, partial(_invented, tokens=self._long))
         return caches
 

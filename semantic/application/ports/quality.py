@@ -22,6 +22,7 @@ class KVMode(StrEnum):
     AT_REST_4 = "4 at rest"
     PUBLISHED_4 = "4 by token at rest"
     IN_COMPUTE_8 = "8 in compute"
+    IN_COMPUTE_8_4 = "8/4 in compute"
     IN_COMPUTE_4 = "4 in compute"
 
 

@@ -14,6 +14,7 @@ WORD_ELEMENTS = 8  # elements that fill whole 32-bit words at either width; a gr
 class KVPrecision:
     """The precision of keys and values: as computed (``bits=None``), or 8 or 4 bits in groups along a head.
 
+    ``value_bits``: those of values where they differ from the keys' ``bits``.
     ``dtype`` is the element type when nothing is quantised. A quantised group of ``group_size`` elements has
     one scale and one bias of ``scale_dtype``, by default ``dtype`` as in ``mx.quantize``: float32 therefore
     costs 5.0 bits a value at 4 bit g64, and 4.5 with ``scale_dtype="float16"``. Raises
@@ -21,6 +22,7 @@ class KVPrecision:
     """
 
     bits: int | None = None
+    value_bits: int | None = None
     group_size: int = 64
     dtype: str = "float16"
     scale_dtype: str | None = None
@@ -28,6 +30,11 @@ class KVPrecision:
     def __attrs_post_init__(self) -> None:
         if self.bits is not None and self.bits not in QUANTISED_BITS:
             raise InvalidSpecError(f"bits must be None, 8 or 4, got {self.bits!r}")
+        if self.value_bits is not None and (self.bits is None or self.value_bits not in QUANTISED_BITS):
+            raise InvalidSpecError(
+                f"value_bits must be None (same as bits), or 8 or 4 beside bits, got {self.value_bits!r} "
+                f"beside {self.bits!r}"
+            )
         require_int("group_size", self.group_size, WORD_ELEMENTS)
         if self.group_size % WORD_ELEMENTS:
             raise InvalidSpecError(f"group_size must be a multiple of {WORD_ELEMENTS}, got {self.group_size!r}")
@@ -57,8 +64,17 @@ class KVPrecision:
         """Whether a vector of ``dim`` elements can be stored: unquantised always, else in whole groups."""
         return self.bits is None or dim % self.group_size == 0
 
-    def vector_bytes(self, dim: int) -> int:
-        """Bytes of one stored vector of ``dim`` elements (one head, one token), with scales and biases."""
-        if self.bits is None:
+    @property
+    def bits_of_sides(self) -> tuple[int | None, int | None]:
+        """The bits of keys, and of values."""
+        return self.bits, self.bits if self.value_bits is None else self.value_bits
+
+    def vector_bytes(self, key_dim: int, value_dim: int) -> int:
+        """Bytes of one stored key and one value of so many elements (one head, one token), scales and biases too."""
+        dims = zip((key_dim, value_dim), self.bits_of_sides, strict=True)
+        return sum(self._bytes(dim, bits) for dim, bits in dims)
+
+    def _bytes(self, dim: int, bits: int | None) -> int:
+        if bits is None:
             return dim * self.element_bytes
-        return dim * self.bits // 8 + dim // self.group_size * 2 * self.scale_bytes
+        return dim * bits // 8 + dim // self.group_size * 2 * self.scale_bytes

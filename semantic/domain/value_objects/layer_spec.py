@@ -104,8 +104,7 @@ class LayerSpec:
 
     def bytes_per_token(self, precision: KVPrecision) -> int:
         """Bytes of one token's keys and values in this layer."""
-        per_head = precision.vector_bytes(self.key_head_dim) + precision.vector_bytes(self.value_head_dim)
-        return self.kv_heads * per_head
+        return self.kv_heads * precision.vector_bytes(self.key_head_dim, self.value_head_dim)
 
     def most_blocks(self, num_blocks: int, block_tokens: int) -> int:
         """Blocks this layer holds at most of a sequence that grew to ``num_blocks`` blocks.

@@ -29,3 +29,5 @@ def test_the_options_are_the_settings(cli: Any, arguments: tuple[str, ...]) -> N
     outcome = opened(*arguments, "--kv-bits", "4", "--kv-group-size", "32")
     assert (outcome.code, outcome.err) == (1, "semantic: kv_bits must be 8 or 4\n")
     assert seen == [(4, 32)]
+    opened(*arguments, "--kv-bits", "8/4", "--kv-group-size", "32")
+    assert seen[-1] == ("8/4", 32)

@@ -1,6 +1,7 @@
 """Caches that are quantised in compute say what mlx_lm says with such caches from the first token on.
 
-Tiny models with random weights; the reference is stock ``generate_step``, given a prompt cache of ``QuantizedKVCache``.
+Tiny models with random weights; the reference is stock ``generate_step``, given a prompt cache of ``QuantizedKVCache``,
+or of ours where keys and values differ in bits.
 """
 
 from collections.abc import Sequence
@@ -12,10 +13,11 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 from mlx_lm.generate import generate_step
-from mlx_lm.models.cache import KVCache, QuantizedKVCache, make_prompt_cache
+from mlx_lm.models.cache import KVCache, make_prompt_cache
 from tiny_models import ARCHITECTURES, DENSE, Architecture, build
 
 import semantic
+from semantic.adapters.mlx.mixed_cache import make_quantised_cache
 from semantic.adapters.mlx.sampler import Sampler
 
 pytestmark = pytest.mark.mlx
@@ -31,8 +33,9 @@ MODELS = {
         "lfm2", ARCHITECTURES["lfm2"].arguments | {"hidden_size": 128, "block_dim": 128}
     ),
 }
-PRECISIONS = [(name, bits) for name in MODELS for bits in (8, 4)]
-TOLERANCE = {8: 0.01, 4: 0.05}
+PRECISIONS = [(name, bits) for name in MODELS for bits in (8, "8/4", 4)]
+TOLERANCE = {8: 0.01, "8/4": 0.02, 4: 0.05}
+SIDES = {8: (8, 8), "8/4": (8, 4), 4: (4, 4)}
 """Of the logits' spread: where sums are rounded otherwise, a key or value may fall on the code beside."""
 
 
@@ -43,27 +46,27 @@ def ids(tokens: int, seed: int = 0) -> list[int]:
 PROMPTS = [ids(tokens, seed=tokens) for tokens in (9, 150, 300)]
 
 
-def cold(model: nn.Module, bits: int | None, prompt: Sequence[int]) -> tuple[list[int], list[Any]]:
+def cold(model: nn.Module, bits: Any, prompt: Sequence[int]) -> tuple[list[int], list[Any]]:
     """Tokens and log-probabilities of stock mlx_lm, on exact caches if ``bits`` is None."""
     caches = make_prompt_cache(model)
     if bits is not None:
-        caches = [QuantizedKVCache(GROUP, bits) if type(cache) is KVCache else cache for cache in caches]
+        caches = [make_quantised_cache(GROUP, *SIDES[bits]) if type(cache) is KVCache else cache for cache in caches]
     steps = generate_step(mx.array(prompt), model, max_tokens=NEW_TOKENS, prefill_step_size=CHUNK, prompt_cache=caches)
     tokens, logprobs = zip(*steps, strict=True)
     return list(tokens), [np.array(each.astype(mx.float32)) for each in logprobs]
 
 
-def tokens_of(model: nn.Module, bits: int, prompt: Sequence[int]) -> tuple[int, ...]:
+def tokens_of(model: nn.Module, bits: Any, prompt: Sequence[int]) -> tuple[int, ...]:
     return tuple(cold(model, bits, prompt)[0])
 
 
-def opened(model: nn.Module, bits: int, **options: Any) -> semantic.Engine:
+def opened(model: nn.Module, bits: Any, **options: Any) -> semantic.Engine:
     given = {"memory": "64MB", "prefill_step_size": CHUNK, "kv_bits": bits, "kv_group_size": GROUP, **options}
     return semantic.open((model, None), **given)
 
 
 @pytest.fixture(scope="module", params=PRECISIONS, ids=lambda case: f"{case[0]}, {case[1]} bits")
-def case(request: pytest.FixtureRequest) -> tuple[nn.Module, int]:
+def case(request: pytest.FixtureRequest) -> tuple[nn.Module, Any]:
     name, bits = request.param
     return build(MODELS[name]), bits
 
@@ -95,7 +98,7 @@ def largest_difference(actual: Sequence[Any], expected: Sequence[Any]) -> float:
 
 
 def test_a_batch_of_three_lengths_in_several_chunks_says_what_each_prompt_alone_says(
-    case: tuple[nn.Module, int],
+    case: tuple[nn.Module, Any],
 ) -> None:
     model, bits = case
     with opened(model, bits) as engine:
@@ -105,7 +108,7 @@ def test_a_batch_of_three_lengths_in_several_chunks_says_what_each_prompt_alone_
 
 
 def test_logits_are_those_of_quantised_caches_and_not_of_exact_ones(
-    case: tuple[nn.Module, int], seen: list[Any]
+    case: tuple[nn.Module, Any], seen: list[Any]
 ) -> None:
     model, bits = case
     with opened(model, bits) as engine:
@@ -119,7 +122,7 @@ def test_logits_are_those_of_quantised_caches_and_not_of_exact_ones(
     assert off < largest_difference(exact, expected) / 10
 
 
-def test_logits_of_a_batch_are_those_of_each_alone(case: tuple[nn.Module, int], seen: list[Any]) -> None:
+def test_logits_of_a_batch_are_those_of_each_alone(case: tuple[nn.Module, Any], seen: list[Any]) -> None:
     model, bits = case
     prompts = [ids(40, seed=seed) for seed in range(3)]
     with opened(model, bits) as engine:
@@ -129,7 +132,7 @@ def test_logits_of_a_batch_are_those_of_each_alone(case: tuple[nn.Module, int], 
         assert largest_difference([nearest], [expected]) < TOLERANCE[bits]
 
 
-def test_a_context_that_grows_turn_by_turn_is_taken_up_where_it_ended(case: tuple[nn.Module, int]) -> None:
+def test_a_context_that_grows_turn_by_turn_is_taken_up_where_it_ended(case: tuple[nn.Module, Any]) -> None:
     model, bits = case
     with opened(model, bits) as engine:
         context, known = ids(290), 0
@@ -141,7 +144,7 @@ def test_a_context_that_grows_turn_by_turn_is_taken_up_where_it_ended(case: tupl
             context = [*context, *done.token_ids, *ids(24, seed=turn)]
 
 
-def test_logits_behind_a_reused_context_are_those_of_a_cold_run(case: tuple[nn.Module, int], seen: list[Any]) -> None:
+def test_logits_behind_a_reused_context_are_those_of_a_cold_run(case: tuple[nn.Module, Any], seen: list[Any]) -> None:
     model, bits = case
     prompt = ids(300)
     with opened(model, bits) as engine:
@@ -152,7 +155,7 @@ def test_logits_behind_a_reused_context_are_those_of_a_cold_run(case: tuple[nn.M
     assert largest_difference(seen, cold(model, bits, [*prompt, *ids(30, seed=1)])[1]) < TOLERANCE[bits]
 
 
-def test_after_a_restart_the_context_comes_from_the_store(case: tuple[nn.Module, int], tmp_path: Path) -> None:
+def test_after_a_restart_the_context_comes_from_the_store(case: tuple[nn.Module, Any], tmp_path: Path) -> None:
     model, bits = case
     prompt = ids(300)
     with opened(model, bits, store=tmp_path) as engine:
@@ -165,7 +168,7 @@ def test_after_a_restart_the_context_comes_from_the_store(case: tuple[nn.Module,
         assert engine.stats().cached_tokens_from_store == after.usage.cached_tokens
 
 
-def test_forks_part_and_neither_disturbs_the_other(case: tuple[nn.Module, int]) -> None:
+def test_forks_part_and_neither_disturbs_the_other(case: tuple[nn.Module, Any]) -> None:
     model, bits = case
     with opened(model, bits) as engine:
         alice = engine.agent("alice")
@@ -187,9 +190,9 @@ def test_a_cut_inside_a_block_is_taken_up_at_that_token(llama: nn.Module) -> Non
         assert done.token_ids == tokens_of(llama, 8, branch)
 
 
-@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("bits", [8, "8/4", 4])
 def test_the_bit_lane_is_mlx_lm_with_quantised_caches_to_the_last_bit(
-    llama: nn.Module, bits: int, seen: list[Any]
+    llama: nn.Module, bits: Any, seen: list[Any]
 ) -> None:
     with opened(llama, bits, exactness="bit") as engine:
         assert engine.profile.batching == "one by one"
@@ -211,7 +214,12 @@ def test_half_precision_keeps_its_scales_in_half_precision(dtype: mx.Dtype) -> N
 
 def test_blocks_of_one_precision_are_not_those_of_another(llama: nn.Module, tmp_path: Path) -> None:
     prompt = ids(300)
-    for options in ({"kv_bits": 8}, {"kv_bits": 4}, {"kv_bits": None, "cache_layout": "contiguous"}):
+    for options in (
+        {"kv_bits": 8},
+        {"kv_bits": "8/4"},
+        {"kv_bits": 4},
+        {"kv_bits": None, "cache_layout": "contiguous"},
+    ):
         with opened(llama, 8, store=tmp_path, **options) as engine:
             assert engine.generate(prompt, max_tokens=1).usage.cached_tokens == 0
             assert engine.generate(prompt, max_tokens=1).usage.cached_tokens == 299

@@ -30,6 +30,17 @@ def bits(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
+def test_keys_of_eight_and_values_of_four_bits_take_seven_a_value(model: Any, tmp_path: Path) -> None:
+    spec = quantised_spec(model, derive_cache_spec(model), 8, 64, value_bits=4)
+    assert spec.bytes_per_token * 8 / (2 * 2 * (64 + 64)) == 7.0
+    memory = ContiguousMemory(lambda: make_layers(model, spec.precision), spec)
+    row = feed(memory, model, 512)
+    assert row.nbytes == 2 * spec.bytes_per_block
+    memory.seal(row, BlockId(0), 0, 256)
+    memory.close(row)
+    assert memory.nbytes == memory.sealed_bytes(0, 256, with_state=False) == spec.bytes_per_block
+
+
 def memory_of(model: Any, bits: int) -> ContiguousMemory:
     spec = quantised_spec(model, derive_cache_spec(model), bits, GROUP)
     return ContiguousMemory(lambda: make_layers(model, spec.precision), spec)

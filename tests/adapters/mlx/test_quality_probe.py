@@ -19,7 +19,7 @@ from semantic.container import make_container
 pytestmark = pytest.mark.mlx
 
 AT_REST = [KVMode.AT_REST_8, KVMode.AT_REST_8_4, KVMode.AT_REST_4, KVMode.PUBLISHED_4]
-IN_COMPUTE = [KVMode.IN_COMPUTE_8, KVMode.IN_COMPUTE_4]
+IN_COMPUTE = [KVMode.IN_COMPUTE_8, KVMode.IN_COMPUTE_8_4, KVMode.IN_COMPUTE_4]
 CONTEXT, TEXT = 300, 20
 
 
@@ -64,7 +64,7 @@ def test_fewer_bits_diverge_more_and_take_fewer_bytes(probe: MLXQualityProbe) ->
     mean = {mode: math.fsum(each.divergence) / (TEXT - 1) for mode, each in found.items()}
     assert 0 < mean[KVMode.AT_REST_8] < mean[KVMode.AT_REST_8_4] < mean[KVMode.PUBLISHED_4]
     assert mean[KVMode.AT_REST_8] < mean[KVMode.AT_REST_4]
-    assert 0 < mean[KVMode.IN_COMPUTE_8] < mean[KVMode.IN_COMPUTE_4]
+    assert 0 < mean[KVMode.IN_COMPUTE_8] < mean[KVMode.IN_COMPUTE_8_4] < mean[KVMode.IN_COMPUTE_4]
     size = {mode: each.bytes_per_token for mode, each in found.items()}
     assert size[KVMode.AT_REST_4] < size[KVMode.AT_REST_8_4] < size[KVMode.AT_REST_8] < size[KVMode.EXACT]
 
