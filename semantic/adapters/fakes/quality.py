@@ -12,7 +12,7 @@ from semantic.application.ports.quality import Agreement, KVMode
 _LOSS = 2.0
 _REMEMBERED = 8
 _EXACT_BYTES = 400.0
-_SHARE = {
+BITS = {
     KVMode.EXACT: 32,
     KVMode.AT_REST_8: 8.3,
     KVMode.AT_REST_8_4: 6.3,
@@ -22,6 +22,7 @@ _SHARE = {
     KVMode.IN_COMPUTE_8_4: 7,
     KVMode.IN_COMPUTE_4: 5,
 }
+"""Of a value, scales and all."""
 
 DIVERGENCE = {
     KVMode.EXACT: 0.0,
@@ -38,7 +39,7 @@ DIVERGENCE = {
 
 @define(kw_only=True)
 class FakeQualityProbe:
-    """Every mode diverges by ``divergence`` and costs ``dearer`` nats more than exact at each token.
+    """Every mode diverges by ``divergence`` and costs ``dearer`` nats more than exact at each token, in ``bits``.
 
     Its answer copies what followed the question's last tokens in the context, as a model would that remembers all;
     modes in ``forgets`` answer with something else. ``refuses`` says of modes why they are not to be had.
@@ -46,6 +47,7 @@ class FakeQualityProbe:
 
     divergence: Mapping[KVMode, float] = DIVERGENCE
     dearer: Mapping[KVMode, float] = field(factory=dict)
+    bits: Mapping[KVMode, float] = field(factory=dict)
     forgets: Sequence[KVMode] = ()
     refuses: Mapping[KVMode, str] = field(factory=dict)
     is_closed: bool = False
@@ -97,7 +99,7 @@ class FakeQualityProbe:
             loss=(_LOSS + self.dearer.get(mode, 0.0),) * tokens,
             exact_loss=(_LOSS,) * tokens,
             same_choice=(True,) * tokens,
-            bytes_per_token=_EXACT_BYTES * _SHARE[mode] / _SHARE[KVMode.EXACT],
+            bytes_per_token=_EXACT_BYTES * self.bits.get(mode, BITS[mode]) / BITS[KVMode.EXACT],
         )
 
 
