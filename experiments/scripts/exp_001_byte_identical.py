@@ -1,5 +1,7 @@
 """EXP-001: the engine says what mlx_lm.generate says, token for token and byte for byte."""
 
+from functools import partial
+
 from semantic.experiments import (
     Dependency,
     EngineFace,
@@ -152,26 +154,33 @@ EXPERIMENT = Experiment(
 )
 
 
+LANES = ("bit", "token")
+
+
 def run(lab: Lab) -> None:
     """Both lanes over the chosen prompts."""
     prompts = chosen(lab)
-    tallies = {"bit": LaneTally(), "token": LaneTally()}
-    total = len(prompts) * (1 + len(tallies))
+    total = len(prompts) * (1 + len(LANES))
     try:
         with lab.run("reference"):
             for done, (name, prompt, max_tokens) in enumerate(prompts):
                 lab.progress(f"reference, {name}", done, total)
+                if all(lab.is_done(label(lane, name)) for lane in LANES):
+                    continue
                 expected = lab.reference.expected(prompt, max_tokens=max_tokens)
                 lab.log(f"{name}: {expected.prompt_tokens} tokens in, {len(expected.token_ids)} out")
-        for lane, tally in tallies.items():
+        for turn, lane in enumerate(LANES, start=1):
             with lab.engines.open(exactness=lane, prefix_caching=False) as engine:
-                for name, prompt, max_tokens in prompts:
-                    done = len(prompts) + sum(tally.sequences for tally in tallies.values())
-                    lab.progress(f"{lane} lane, {name}", done, total)
-                    with lab.run(f"{lane} lane, {name}"):
-                        compare(lab, engine, lane, tally, name, prompt, max_tokens)
+                for number, (name, prompt, max_tokens) in enumerate(prompts):
+                    lab.progress(label(lane, name), turn * len(prompts) + number, total)
+                    lab.step(label(lane, name), partial(compare, lab, engine, lane, name, prompt, max_tokens))
     finally:
-        conclude(lab, prompts, tallies["bit"], tallies["token"])
+        conclude(lab, prompts, lab.tally("bit"), lab.tally("token"))
+
+
+def label(lane: str, name: str) -> str:
+    """Of one prompt in one lane."""
+    return f"{lane} lane, {name}"
 
 
 def chosen(lab: Lab) -> list[tuple[str, Prompt, int]]:
@@ -182,9 +191,7 @@ def chosen(lab: Lab) -> list[tuple[str, Prompt, int]]:
     return [(name, known[name][1], min(known[name][2], cap)) for name in (everything if names == ("all",) else names)]
 
 
-def compare(
-    lab: Lab, engine: EngineFace, lane: str, tally: LaneTally, name: str, prompt: Prompt, max_tokens: int
-) -> None:
+def compare(lab: Lab, engine: EngineFace, lane: str, name: str, prompt: Prompt, max_tokens: int) -> None:
     """One prompt in one lane."""
     expected = lab.reference.expected(prompt, max_tokens=max_tokens)
     start = lab.clock.monotonic()
@@ -192,7 +199,7 @@ def compare(
     elapsed = lab.clock.monotonic() - start
     comparison = compare_with_reference(actual, expected)
     texts_agree = actual.text == expected.text
-    passes = tally.add(name, comparison, texts_agree=texts_agree)
+    passes = lab.compare(name, comparison, lane=lane, texts_agree=texts_agree)
     lab.row(
         **{
             "Prompt": f"{name}, {lane} lane",

@@ -1,6 +1,6 @@
 """EXP-002: the engine takes no longer than mlx_lm.generate for one request at a time."""
 
-import statistics
+from attrs import define, field
 
 from semantic.experiments import (
     Dependency,
@@ -20,7 +20,6 @@ from semantic.experiments import (
     Related,
     Step,
     at_most,
-    estimate_median,
     exactly,
     fixtures,
     must,
@@ -69,10 +68,10 @@ EXPERIMENT = Experiment(
         steps=(
             Step("Warm up: each prompt once with each of the two, untimed"),
             Step(
-                "In each pair run both on the same prompt, in turn; who begins alternates from pair to pair",
-                "ratio = time_of_engine / time_of_reference",
+                "In each pair run both on the same prompt, in turn; who begins alternates from pair to pair (ADR 0018)",
+                "lab.paired(name, ('engine', ours), ('reference', theirs), pairs=pairs).ratios",
             ),
-            Step("Take the median of the paired ratios and its bootstrap interval"),
+            Step("Take the median of the paired ratios and its bootstrap interval", "lab.estimate(name, ratios)"),
         ),
         measurement=(
             "# Seconds from the call to the complete text: ours on the caller's side of the engine's face,\n"
@@ -113,82 +112,74 @@ EXPERIMENT = Experiment(
         sprint="Repeat on Metal",
         future="Gemma 3 12B",
     ),
-    related=Related(experiments=("EXP-001",), references=("https://github.com/ml-explore/mlx-lm",)),
+    related=Related(adrs=("ADR-0018",), experiments=("EXP-001",), references=("https://github.com/ml-explore/mlx-lm",)),
 )
+
+
+FIGURE = "Engine time over reference time"
+LENGTHS_DIFFER = "they generated different numbers of tokens"
 
 
 def run(lab: Lab) -> None:
     """Pairs over the chosen prompts."""
     known = {prompt[0]: prompt[1] for prompt in [*PROMPTS.PROMPTS, *PROMPTS.QUICK_PROMPTS]}
-    pairs, max_tokens = lab.parameters["pairs"], lab.parameters["max_new_tokens"]
-    names = lab.parameters["prompts"]
-    ratios: dict[str, list[float]] = {name: [] for name in names}
-    unequal = 0
-    total = len(names) * (1 + pairs)
+    names, pairs = lab.parameters["prompts"], lab.parameters["pairs"]
+    ratios: dict[str, tuple[float, ...]] = {}
     with lab.engines.open(prefix_caching=False) as engine:
-        with lab.run("warm-up"):
-            for done, name in enumerate(names):
-                lab.progress(f"warm-up, {name}", done, total)
-                engine.generate(known[name], max_tokens=max_tokens)
-                lab.reference.timed(known[name], max_tokens=max_tokens)
-        for pair in range(pairs):
-            for number, name in enumerate(names):
-                lab.progress(f"pair {pair + 1}, {name}", len(names) * (1 + pair) + number, total)
-                with lab.run(f"pair {pair + 1}, {name}"):
-                    engine_first = (pair + number) % 2 == 0
-                    ratio, equal = measure_pair(lab, engine, name, known[name], max_tokens, engine_first)
-                    ratios[name].append(ratio)
-                    unequal += not equal
-    conclude(lab, ratios, unequal)
+        for number, name in enumerate(names):
+            lab.progress(name, number, len(names))
+            pair = Pair(lab, engine, known[name], lab.parameters["max_new_tokens"])
+            times = lab.paired(
+                name,
+                ("engine", pair.ours),
+                ("reference", pair.theirs),
+                pairs=pairs,
+                begin_with_second=number % 2 == 1,
+            )
+            ratios[name] = times.ratios
+    conclude(lab, ratios)
 
 
-def measure_pair(
-    lab: Lab, engine: EngineFace, name: str, prompt: Prompt, max_tokens: int, engine_first: bool
-) -> tuple[float, bool]:
-    """Both once; the ratio of their times, and whether they generated equally many tokens."""
+@define
+class Pair:
+    """One prompt for both; whoever comes second says whether both generated equally many tokens."""
 
-    def ours() -> tuple[float, int]:
-        start = lab.clock.monotonic()
-        completion = engine.generate(prompt, max_tokens=max_tokens)
-        return lab.clock.monotonic() - start, len(completion.token_ids)
+    lab: Lab
+    engine: EngineFace
+    prompt: Prompt
+    max_tokens: int
+    lengths: list[int] = field(factory=list)
 
-    def theirs() -> tuple[float, int]:
-        output = lab.reference.timed(prompt, max_tokens=max_tokens)
-        return output.total_s, len(output.token_ids)
+    def ours(self) -> None:
+        """Timed by the lab, on the caller's side of the engine's face."""
+        self.note(len(self.engine.generate(self.prompt, max_tokens=self.max_tokens).token_ids))
 
-    if engine_first:
-        (our_time, our_tokens), (their_time, their_tokens) = ours(), theirs()
-    else:
-        (their_time, their_tokens), (our_time, our_tokens) = theirs(), ours()
-    ratio = our_time / their_time
-    lab.row(
-        **{
-            "Prompt": name,
-            "First": "engine" if engine_first else "reference",
-            "New tokens": our_tokens,
-            "Engine (s)": our_time,
-            "Reference (s)": their_time,
-            "Ratio": ratio,
-        }
-    )
-    lab.log(f"{name}: engine {our_time:.3f} s, reference {their_time:.3f} s, ratio {ratio:.3f}")
-    return ratio, our_tokens == their_tokens
+    def theirs(self) -> float:
+        """Timed inside the reference's process."""
+        output = self.lab.reference.timed(self.prompt, max_tokens=self.max_tokens)
+        self.note(len(output.token_ids))
+        return output.total_s
+
+    def note(self, length: int) -> None:
+        """Every second one completes a pair."""
+        self.lengths.append(length)
+        if len(self.lengths) % 2 == 0 and self.lengths[-1] != self.lengths[-2]:
+            self.lab.fail(f"{LENGTHS_DIFFER}: {self.lengths[-2]} and {self.lengths[-1]}")
 
 
-def conclude(lab: Lab, ratios: dict[str, list[float]], unequal: int) -> None:
+def conclude(lab: Lab, ratios: dict[str, tuple[float, ...]]) -> None:
     """Medians of paired ratios."""
     everything = [ratio for of_one in ratios.values() for ratio in of_one]
     if not everything:
         return
-    estimate = estimate_median(everything, lab.random)
-    evidence = f"median {estimate} (95% bootstrap) of {len(everything)} pairs"
-    lab.measure("C1", estimate.median, evidence)
+    medians = {
+        name: lab.estimate(name, of_one, figure=FIGURE, limit=1.2).median for name, of_one in ratios.items() if of_one
+    }
+    estimate = lab.estimate("all pairs", everything, figure=FIGURE, criterion="C1")
+    unequal = sum(run.failure.startswith(LENGTHS_DIFFER) for run in lab.runs)
     lab.measure("C2", unequal, f"{unequal} of {len(everything)} pairs differ in length")
-    lab.measure("N1", estimate.median, evidence)
-    medians = {name: statistics.median(of_one) for name, of_one in ratios.items() if of_one}
+    lab.measure("N1", estimate, f"median {estimate} of {len(everything)} pairs")
     worst = max(medians, key=lambda name: medians[name])
     lab.measure("N2", medians[worst], ", ".join(f"{name} {median:.3f}" for name, median in medians.items()))
     if estimate.high <= 1:
         lab.observe(Finding.POSITIVE, f"the whole interval lies at or below 1: {estimate}")
-    if estimate.low <= 1.2 < estimate.high:
-        lab.observe(Finding.ANOMALY, f"the interval {estimate} contains the limit: run it again with more pairs")

@@ -14,7 +14,6 @@ from semantic.experiments import (
     Finding,
     Hypothesis,
     Lab,
-    LaneTally,
     Method,
     ModelRequirement,
     NextSteps,
@@ -141,6 +140,9 @@ EXPERIMENT = Experiment(
 )
 
 
+SAMPLE = "reference"
+
+
 @frozen
 class Request:
     """One prompt with its number of new tokens; mixed over a batch."""
@@ -156,7 +158,6 @@ class Lane:
 
     name: str
     engine: EngineFace
-    tally: LaneTally
     free_blocks: int
     solo: dict[str, Completion] = field(factory=dict)
     peaks: list[int] = field(factory=list)
@@ -169,14 +170,13 @@ def run(lab: Lab) -> None:
     """Both lanes, one engine after the other."""
     requests = mixed_requests(lab)
     lanes: list[Lane] = []
-    sample = LaneTally()
     sizes = {"token": lab.parameters["batch_sizes"], "bit": lab.parameters["bit_batch_sizes"]}
     total = sum(max(of_lane) + 2 * len(of_lane) for of_lane in sizes.values())
     done = 0
     try:
         for name, of_lane in sizes.items():
             with lab.engines.open(exactness=name, max_num_seqs=max(of_lane) + 1, prefix_caching=False) as engine:
-                lane = Lane(name, engine, LaneTally(), engine.stats().pool_free_blocks)
+                lane = Lane(name, engine, engine.stats().pool_free_blocks)
                 lanes.append(lane)
                 with lab.run(f"{name} lane, solo"):
                     for request in requests[: max(of_lane)]:
@@ -186,7 +186,7 @@ def run(lab: Lab) -> None:
                 if name == "token":
                     with lab.run("reference, a sample"):
                         sampled = requests[: lab.parameters["reference_sample"]]
-                        hold_against_reference(lab, lane, sampled, sample)
+                        hold_against_reference(lab, lane, sampled)
                 for size, (kind, carry_out) in product(of_lane, KINDS.items()):
                     label = f"{name} lane, batch of {size}, {kind}"
                     lab.progress(label, done, total)
@@ -195,7 +195,7 @@ def run(lab: Lab) -> None:
                         compare_batch(lab, lane, batch, kind, carry_out(lab, lane, batch))
                     done += 1
     finally:
-        conclude(lab, lanes, sample)
+        conclude(lab, lanes)
 
 
 def mixed_requests(lab: Lab) -> list[Request]:
@@ -216,14 +216,15 @@ def run_alone(lab: Lab, lane: Lane, request: Request) -> None:
     lab.log(f"{request.name}: {len(completion.token_ids)} tokens alone, {completion.finish_reason}")
 
 
-def hold_against_reference(lab: Lab, lane: Lane, requests: list[Request], sample: LaneTally) -> None:
+def hold_against_reference(lab: Lab, lane: Lane, requests: list[Request]) -> None:
     """Batches are compared with solo runs; this says that those are right."""
     for request in requests:
         expected = lab.reference.expected(request.prompt, max_tokens=request.max_tokens)
         solo = lane.solo[request.name]
         comparison = compare_with_reference(solo, expected)
         lab.log(f"{request.name}: {comparison}")
-        if not sample.add(request.name, comparison, texts_agree=solo.text == expected.text):
+        texts_agree = solo.text == expected.text
+        if not lab.compare(f"{request.name} alone", comparison, lane=SAMPLE, texts_agree=texts_agree):
             lab.fail(f"{request.name} alone is not what the reference says: {comparison}")
 
 
@@ -281,7 +282,9 @@ def compare_batch(lab: Lab, lane: Lane, requests: list[Request], kind: str, comp
         prompt_ids = lane.engine.encode(request.prompt)
         comparison = compare_with_solo(batched, solo, prompt_ids, lab.reference)
         texts_agree = batched.text == solo.text
-        passes = lane.tally.add(f"{request.name} in {len(requests)} {kind}", comparison, texts_agree=texts_agree)
+        passes = lab.compare(
+            f"{request.name} in {len(requests)} {kind}", comparison, lane=lane.name, texts_agree=texts_agree
+        )
         lab.row(
             **{
                 "Prompt": request.name,
@@ -303,10 +306,11 @@ def compare_batch(lab: Lab, lane: Lane, requests: list[Request], kind: str, comp
         lab.fail(f"{free} blocks are free, {lane.free_blocks} were when idle")
 
 
-def conclude(lab: Lab, lanes: list[Lane], sample: LaneTally) -> None:
+def conclude(lab: Lab, lanes: list[Lane]) -> None:
     """Fill in the criteria with what was compared, also after an early stop."""
+    sample = lab.tally(SAMPLE)
     for lane in lanes:
-        tally = lane.tally
+        tally = lab.tally(lane.name)
         if lane.name == "token":
             lab.measure("C1", len(tally.mismatches) if tally.sequences else 1, str(tally))
             lab.measure("C2", tally.ties_over_cap, f"{len(tally.ties)} ties in {tally.tokens} tokens")
@@ -330,4 +334,4 @@ def conclude(lab: Lab, lanes: list[Lane], sample: LaneTally) -> None:
     if sample.sequences:
         lab.measure("C7", len(sample.mismatches), str(sample))
         for label, tie in sample.ties:
-            lab.caveat(f"{label} alone, against the reference: {tie}")
+            lab.caveat(f"{label}, against the reference: {tie}")

@@ -263,8 +263,12 @@ def take_times(lab: Lab, notes: Notes) -> None:
         warms = one_process(lab, notes, store, prompts, kinds=("warm",))
     for prompt, cold, warm in zip(prompts, colds, warms, strict=True):
         FIXTURES.judge(lab, notes, f"{len(prompt)} tokens, from disk", warm, cold, tuple(prompt))
+    axes = {"x_label": "context", "x_unit": "tokens", "y_label": "time to first token", "y_unit": "s"}
     for length, times in notes.times.items():
         lab.row(**{"Tokens": length, **{f"{kind} (s)": median(seconds) for kind, seconds in times.items()}})
+        for kind, seconds in times.items():
+            estimate = lab.estimate(f"{kind}, {length} tokens", seconds, unit="s", figure="Time to first token")
+            lab.series("Time to first token by context", kind, **axes).add(length, estimate)
 
 
 def one_process(
@@ -289,7 +293,7 @@ def one_process(
 
 def conclude(lab: Lab, notes: Notes) -> None:
     """Fill in the criteria, also after an early stop."""
-    tally = notes.tally
+    tally = lab.tally()
     lab.measure("C1", len(tally.mismatches) if tally.sequences else 1, str(tally))
     lab.measure("C2", tally.ties_over_cap, f"{len(tally.ties)} ties in {tally.tokens} tokens")
     planned = lab.parameters["kills"] + 1

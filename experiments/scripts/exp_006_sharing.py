@@ -15,7 +15,6 @@ from semantic.experiments import (
     Finding,
     Hypothesis,
     Lab,
-    LaneTally,
     Method,
     ModelRequirement,
     NextSteps,
@@ -147,7 +146,6 @@ class Notes:
     """What is said when shared, to be held against what is said alone."""
 
     said: list[tuple[str, list[int], Completion]] = field(factory=list)
-    tally: LaneTally = field(factory=LaneTally)
     requests_beyond_once: list[int] = field(factory=list)
 
 
@@ -277,7 +275,7 @@ def compare_alone(lab: Lab, notes: Notes) -> None:
         for label, prompt, shared in notes.said[:: lab.parameters["compare_every"]]:
             alone = engine.generate(prompt, max_tokens=max(1, len(shared.token_ids) + (shared.finish_reason == "stop")))
             comparison = compare_with_solo(shared, alone, prompt, lab.reference)
-            if not notes.tally.add(label, comparison, texts_agree=shared.text == alone.text):
+            if not lab.compare(label, comparison, texts_agree=shared.text == alone.text):
                 lab.fail(f"{label}: {comparison}")
             lab.row(Prefix=label, Cached=shared.usage.cached_tokens, **{"Match?": comparison.agrees})
 
@@ -286,7 +284,7 @@ def conclude(lab: Lab, notes: Notes) -> None:
     """Fill in the criteria, also after an early stop."""
     if len(notes.requests_beyond_once) == len(lab.parameters["prefixes"]):
         lab.measure("C4", max(notes.requests_beyond_once), f"prefixes of {lab.parameters['prefixes']} tokens")
-    tally = notes.tally
+    tally = lab.tally()
     lab.measure("C5", len(tally.mismatches) if tally.sequences else 1, str(tally))
     lab.measure("C6", tally.ties_over_cap, f"{len(tally.ties)} ties in {tally.tokens} tokens")
     lab.measure("N1", tally.share_equal, str(tally))

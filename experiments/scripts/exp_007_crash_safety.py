@@ -1,10 +1,11 @@
 """EXP-007: whenever the power goes or the process is killed, what the store serves is whole."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from statistics import median
 
-from attrs import evolve
+from attrs import asdict
 
 from semantic.application.store_workload import CONTEXT, Operation, blocks, operations
 from semantic.domain.errors import StoreError
@@ -152,14 +153,13 @@ def run(lab: Lab) -> None:
     try:
         for first in range(1, steps + 1, 20):
             cuts = range(first, min(first + 20, steps + 1))
-            with lab.run(f"power cuts at steps {cuts[0]} to {cuts[-1]}"):
-                lab.progress("power cuts", first, steps)
-                recorded(lab, found, lambda cuts=cuts: [cut_power(lab, cut_at, found) for cut_at in cuts])
+            lab.progress("power cuts", first, steps)
+            kept = lab.step(f"power cuts at steps {cuts[0]} to {cuts[-1]}", partial(cut_power_at, lab, cuts))
+            add(found, kept)
         for first in range(0, lab.parameters["sigkills"], 10):
             count = min(10, lab.parameters["sigkills"] - first)
-            with lab.run(f"SIGKILLs {first + 1} to {first + count}"):
-                lab.progress("SIGKILLs", first, lab.parameters["sigkills"])
-                recorded(lab, found, lambda count=count: [kill_writer(lab, found) for _ in range(count)])
+            lab.progress("SIGKILLs", first, lab.parameters["sigkills"])
+            add(found, lab.step(f"SIGKILLs {first + 1} to {first + count}", partial(kill_writers, lab, count)))
         with lab.run("opening"):
             time_opening(lab)
     finally:
@@ -178,14 +178,34 @@ def count_steps(lab: Lab) -> int:
         return disk.operations
 
 
-def recorded(lab: Lab, found: Findings, carry_out: Callable[[], object]) -> None:
-    """A row for what a run of kills found."""
-    before = evolve(found)
-    carry_out()
-    change = {title: getattr(found, name) - getattr(before, name) for name, title in COUNTS.items()}
-    lab.row(**change)
-    if found.wrong > before.wrong:
-        lab.fail(f"{found.wrong - before.wrong} things were wrong: {change}")
+def cut_power_at(lab: Lab, cuts: range) -> dict[str, int]:
+    """A cut at each of these steps; what was found."""
+    found = Findings()
+    for cut_at in cuts:
+        cut_power(lab, cut_at, found)
+    return recorded(lab, found)
+
+
+def kill_writers(lab: Lab, count: int) -> dict[str, int]:
+    """So many SIGKILLs; what was found."""
+    found = Findings()
+    for _ in range(count):
+        kill_writer(lab, found)
+    return recorded(lab, found)
+
+
+def recorded(lab: Lab, found: Findings) -> dict[str, int]:
+    """A row for what a step found, and the counts as they can be kept."""
+    lab.row(**{title: getattr(found, name) for name, title in COUNTS.items()})
+    if found.wrong:
+        lab.fail(f"{found.wrong} things were wrong: {found}")
+    return asdict(found)
+
+
+def add(found: Findings, kept: dict[str, int] | None) -> None:
+    """Count what a step found, unless it crashed."""
+    for name, count in (kept or {}).items():
+        setattr(found, name, getattr(found, name) + count)
 
 
 def cut_power(lab: Lab, cut_at: int, found: Findings) -> None:

@@ -1,6 +1,8 @@
 """EXP-010: how many agents' contexts one memory budget keeps, exact and quantised at rest."""
 
-from attrs import frozen
+from functools import partial
+
+from attrs import asdict, frozen
 
 from semantic.domain.value_objects import parse_size
 from semantic.experiments import (
@@ -123,19 +125,28 @@ def run(lab: Lab) -> None:
     kept: dict[str, Kept] = {}
     exact_bytes = 0.0
     for kind in lab.parameters["kinds"]:
-        with lab.run(f"at rest: {kind}"), lab.engines.open(memory=lab.parameters["budget"], kv_at_rest=kind) as engine:
-            kept[kind] = fill(lab, engine, kind, budget)
-            exact_bytes = exact_bytes or exact_context_bytes(lab, engine)
-            lab.row(
-                **{
-                    "At rest": kind,
-                    "Contexts kept": kept[kind].contexts,
-                    "Bytes a context": kept[kind].context_bytes,
-                    "Bits a value": 8 * kept[kind].context_bytes / values_in(exact_bytes),
-                    "Most held (MB)": kept[kind].most_bytes / 1e6,
-                }
-            )
+        measured = lab.step(f"at rest: {kind}", partial(count_kept, lab, kind, budget))
+        if measured is not None:
+            exact_bytes = measured.pop("exact_bytes")
+            kept[kind] = Kept(**measured)
     judge(lab, kept, budget, exact_bytes)
+
+
+def count_kept(lab: Lab, kind: str, budget: int) -> dict[str, float]:
+    """Fill one engine; what stayed, as it can be kept, and the bytes of a context at 32 bits."""
+    with lab.engines.open(memory=lab.parameters["budget"], kv_at_rest=kind) as engine:
+        stayed = fill(lab, engine, kind, budget)
+        exact_bytes = exact_context_bytes(lab, engine)
+    lab.row(
+        **{
+            "At rest": kind,
+            "Contexts kept": stayed.contexts,
+            "Bytes a context": stayed.context_bytes,
+            "Bits a value": 8 * stayed.context_bytes / values_in(exact_bytes),
+            "Most held (MB)": stayed.most_bytes / 1e6,
+        }
+    )
+    return {**asdict(stayed), "exact_bytes": exact_bytes}
 
 
 def judge(lab: Lab, kept: dict[str, Kept], budget: int, exact_bytes: float) -> None:
@@ -150,6 +161,11 @@ def judge(lab: Lab, kept: dict[str, Kept], budget: int, exact_bytes: float) -> N
     if "4" in kept:
         evidence = f"{kept['4'].contexts} contexts, 16 bits would hold {sixteen:.1f}"
         lab.measure("C3", kept["4"].contexts / sixteen, evidence)
+    axes = {"x_label": "bits a value", "y_label": "contexts kept"}
+    for one in kept.values():
+        bits = 8 * one.context_bytes / values_in(exact_bytes)
+        lab.series("Contexts in one budget", "kept", **axes).add(bits, one.contexts)
+        lab.series("Contexts in one budget", "allowed", **axes).add(bits, sixteen * SIXTEEN_BITS / bits)
     if kept:
         most = max(one.most_bytes for one in kept.values())
         lab.measure("C4", max(0, most - budget), f"{most:,} bytes at most, {budget:,} allowed")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from attrs import define, field, frozen
+from attrs import define, frozen
 
 from semantic.experiments import (
     Completion,
@@ -14,7 +14,6 @@ from semantic.experiments import (
     Finding,
     Hypothesis,
     Lab,
-    LaneTally,
     Method,
     ModelRequirement,
     NextSteps,
@@ -140,7 +139,6 @@ class Case:
 class Notebook:
     """What was counted."""
 
-    tally: LaneTally = field(factory=LaneTally)
     together: int = 0
     nothing_came_back: int = 0
     windows_not_exceeded: int = 0
@@ -268,7 +266,7 @@ def hold(lab: Lab, notes: Notebook, kind: str, case: Case, done: Completion) -> 
     """Against mlx_lm's run on the whole context."""
     expected = lab.reference.expected(case.token_ids, max_tokens=case.max_tokens)
     comparison = compare_with_reference(done, expected)
-    passes = notes.tally.add(f"{case.name}, {kind}", comparison)
+    passes = lab.compare(f"{case.name}, {kind}", comparison)
     lab.row(
         **{
             "Scenario": kind,
@@ -285,7 +283,7 @@ def hold(lab: Lab, notes: Notebook, kind: str, case: Case, done: Completion) -> 
 
 def conclude(lab: Lab, notes: Notebook) -> None:
     """Fill in the criteria with what was compared, also after an early stop."""
-    tally = notes.tally
+    tally = lab.tally()
     lab.measure("C1", len(tally.mismatches) if tally.sequences else 1, str(tally))
     lab.measure("C2", tally.ties_over_cap, f"{len(tally.ties)} ties in {tally.tokens} tokens")
     lab.measure("C3", notes.nothing_came_back, "contexts continued by another engine on the same store")
