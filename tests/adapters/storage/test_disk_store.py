@@ -6,7 +6,6 @@ import os
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 from threading import Event, Thread
 
@@ -174,23 +173,20 @@ def test_a_relative_path_means_the_folder_of_that_moment(folder: Path, monkeypat
     store.close()
 
 
-def test_ten_thousand_blocks_open_and_are_listed_within_a_second(folder: Path) -> None:
+def test_ten_thousand_blocks_are_listed_without_a_look_into_their_files(
+    folder: Path,
+) -> None:
     rows = [row_of(number) for number in range(10_000)]
     store = DiskStore(folder / "kv")
     store._index.publish(rows[::-1])
     for row in rows:
         path = store._folder.path_of(row.block.hash)
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(b"")
+        path.write_bytes(b"")  # a look would find it damaged
     store.close()
-    started = time.perf_counter()
     store = DiskStore(folder / "kv")
-    opened = time.perf_counter()
     blocks = store.blocks(CONTEXT)
-    listed = time.perf_counter()
     assert [block.start for block in blocks] == [256 * number for number in range(10_000)]
-    assert opened - started < 1
-    assert listed - opened < 1
     store.close()
 
 
