@@ -7,7 +7,7 @@ from semantic.application.lease import Lease
 from semantic.application.ports.model import DecodeRow, Drawn
 from semantic.application.text_assembly import TextAssembler
 from semantic.domain.entities import Sequence
-from semantic.domain.value_objects import Completion, FinishReason, Timings, TokenLogprobs, Usage
+from semantic.domain.value_objects import Completion, FinishReason, Terms, Timings, TokenLogprobs, Usage
 
 
 @define(eq=False)
@@ -20,10 +20,15 @@ class ActiveRequest:
     seed: int
     stop_token_ids: frozenset[int]
     submitted_at: float
+    terms: Terms
     first_token_at: float = 0.0
     is_prefetched: bool = False
     logprobs: list[TokenLogprobs] = field(factory=list)
     processors: GuardedProcessors | None = None
+
+    def is_late(self, now: float) -> bool:
+        """Whether its deadline has passed."""
+        return self.terms.deadline_s is not None and now - self.submitted_at >= self.terms.deadline_s
 
     def row(self) -> DecodeRow:
         """What the next decode step feeds."""

@@ -12,20 +12,24 @@ from semantic.application.engine_stats import EngineStats
 from semantic.application.guarded_processors import guarded
 from semantic.application.joining import Joining
 from semantic.application.make_cache import cache_context, make_prefix_cache
+from semantic.application.pacing import Pacing
 from semantic.application.ports.clock import Clock
 from semantic.application.ports.model import Drawn, LanguageModel
 from semantic.application.ports.telemetry import Telemetry
 from semantic.application.ports.tokenizer import Tokenizer
 from semantic.application.request_check import check_request
-from semantic.application.scheduler import Admission, Chunk, Scheduler
+from semantic.application.residency import Residency, can_preempt
+from semantic.application.scheduler import Chunk, Scheduler
 from semantic.application.store_tier import StoreTier
 from semantic.application.text_assembly import TextAssembler
 from semantic.domain.entities import Sequence
-from semantic.domain.errors import UnknownRequestError
+from semantic.domain.errors import DeadlineExceededError, QueueFullError, UnknownRequestError
 from semantic.domain.identifiers import RequestId
 from semantic.domain.services import BlockPool
-from semantic.domain.value_objects import Delta, SamplingParams
+from semantic.domain.value_objects import Delta, Priority, Reuse, SamplingParams, Terms
 from semantic.domain.value_objects.cache_context import DEFAULT_NAMESPACE
+
+NO_TERMS = Terms()
 
 _WAIT_FOR_STORE_S = 0.05
 
@@ -58,6 +62,8 @@ class BlockPoolBatchEngine:
         max_num_seqs: int = 16,
         prefix_caching: bool = True,
         tier: StoreTier | None = None,
+        max_waiting: int | None = None,
+        max_token_gap_s: float | None = None,
         random_seed: Callable[[], int] = lambda: randbits(63),
     ) -> None:
         self.model, self.tokenizer, self.pool = model, tokenizer, pool
@@ -68,8 +74,20 @@ class BlockPoolBatchEngine:
         self._random_seed = random_seed
         step_size = model.profile.prefill_step_size
         self._scheduler = Scheduler(max_num_seqs=max_num_seqs, prefill_step_size=step_size)
-        self._joining = Joining(self.cache.index, step_size)
+        is_fixed = model.profile.reuse is Reuse.AT_CHUNKS  # a chunk of another size would say something else
+        self._pacing = Pacing(None if is_fixed else max_token_gap_s, step_size)
+        self._max_waiting = max_waiting
         self._requests: dict[RequestId, ActiveRequest] = {}
+        self._residency = Residency(
+            requests=self._requests,
+            scheduler=self._scheduler,
+            cache=self.cache,
+            joining=Joining(self.cache.index, step_size),
+            clock=clock,
+            telemetry=telemetry,
+            grows=model.memory.seals_in_place,  # copies of its beginning would be evicted as a sequence grows
+            preempts=can_preempt(self.cache.index.reuse, model.profile),
+        )
         self._request_ids = map(RequestId, count())
         self._counts = {"steps": 0, "prefilled_tokens": 0, "generated_tokens": 0, "finished_requests": 0}
 
@@ -94,6 +112,12 @@ class BlockPoolBatchEngine:
         """An id for :meth:`submit`, each once and in order; may be called from any thread."""
         return next(self._request_ids)
 
+    def refuse_if_full(self) -> None:
+        """Raise :class:`QueueFullError` if so many wait that one more is refused; may be called from any thread."""
+        waiting = len(self._scheduler.waiting)
+        if self._max_waiting is not None and waiting >= self._max_waiting:
+            raise QueueFullError(waiting, self._max_waiting)
+
     def submit(
         self,
         prompt_token_ids: list[int],
@@ -104,14 +128,17 @@ class BlockPoolBatchEngine:
         boundaries: Iterable[int] = (),
         request_id: RequestId | None = None,
         submitted_at: float | None = None,
+        terms: Terms = NO_TERMS,
     ) -> RequestId:
         """Queue a request; :meth:`check` says what is refused. Nothing is computed before the next step.
 
         Only what was computed in the same ``namespace`` is used again. ``owner`` is the agent that it belongs to.
         ``boundaries`` are positions in the prompt that are worth returning to. ``request_id`` comes from
         :meth:`new_request_id` where the caller has to know it before, and ``submitted_at`` where it was asked before.
+        Raises :class:`QueueFullError`.
         """
         sampling, processors = guarded(self.check(prompt_token_ids, sampling or SamplingParams()))
+        self.refuse_if_full()
         request_id = self.new_request_id() if request_id is None else request_id
         eos = self.tokenizer.eos_token_ids if self.tokenizer else frozenset()
         block_tokens = self.model.profile.cache_spec.block_tokens
@@ -122,10 +149,13 @@ class BlockPoolBatchEngine:
             seed=self._random_seed() if sampling.seed is None else sampling.seed,
             stop_token_ids=eos | sampling.stop_token_ids,
             submitted_at=self.clock.monotonic() if submitted_at is None else submitted_at,
+            terms=terms,
             processors=processors,
         )
         self._requests[request_id] = request
-        self._scheduler.add(request.sequence)
+        self._scheduler.add(
+            request.sequence, priority=terms.priority, client=(namespace, owner), now=request.submitted_at
+        )
         return request_id
 
     def cancel(self, request_id: RequestId) -> Output:
@@ -145,47 +175,32 @@ class BlockPoolBatchEngine:
         """
         self._counts["steps"] += 1
         self.poll()
-        self._scheduler.admit(self._try_to_admit)
-        self._prefetch()
-        chunks = self._scheduler.chunks()
-        outputs = [output for chunk in chunks for output in self._prefill(chunk)]
-        rows = self._scheduler.rows()
+        outputs = self._give_up_late_ones()
+        self._residency.admit()
+        self._residency.prefetch()
+        self._residency.grow()
+        begun, is_decoding = self.clock.monotonic(), bool(self._scheduler.rows())
+        chunks = self._scheduler.chunks(self._pacing.limit(is_decoding=is_decoding), begun)
+        outputs += [output for chunk in chunks for output in self._prefill(chunk)]
+        rows = [sequence for sequence in self._scheduler.rows() if sequence.room]
         if self.tier is not None and not chunks and not rows:
-            self.tier.wait(_WAIT_FOR_STORE_S)  # all that is left to do is on its way from the store
-        return outputs + self._decode(rows)
+            self.tier.wait(_WAIT_FOR_STORE_S)  # all that is left to do is on its way to or from the store
+        outputs += self._decode(rows)
+        if is_decoding and chunks:
+            num_tokens = sum(len(chunk.token_ids) for chunk in chunks)
+            self._pacing.note(num_tokens, self.clock.monotonic() - begun)
+        return outputs
 
     def poll(self) -> None:
         """Take note of what the store has done meanwhile."""
         if self.tier is not None:
             self.tier.poll()
 
-    def _try_to_admit(self, sequence: Sequence) -> Admission:
-        request = self._requests[sequence.request_id]
-        running = [(other, self._requests[other.request_id].lease) for other in self._scheduler.running]
-        cached = self.cache.match(request.lease, sequence.num_prefill_tokens).num_tokens
-        if self._joining.is_worth_waiting(sequence, request.lease, cached, running):
-            return Admission.HELD_BACK
+    def _give_up_late_ones(self) -> list[Output]:
+        now = self.clock.monotonic()
+        return [self._give_up(request) for request in list(self._requests.values()) if request.is_late(now)]
 
-        def settled(ok: bool) -> None:
-            if not ok:
-                sequence.wait()
-                self._scheduler.put_back(sequence)
-
-        admitted = self.cache.acquire(sequence, request.lease, settled)
-        if not admitted and not running and self.cache.unpin_all():
-            self._telemetry.warning("cache.pins.dropped", request_id=sequence.request_id, reason="nothing else fits")
-            admitted = self.cache.acquire(sequence, request.lease, settled)
-        return Admission.ADMITTED if admitted else Admission.NO_ROOM
-
-    def _prefetch(self) -> None:
-        """Bring from the store what those will need who have to wait for their turn."""
-        if self.tier is None:
-            return
-        for sequence in self._scheduler.waiting:
-            request = self._requests[sequence.request_id]
-            if not request.is_prefetched:
-                request.is_prefetched = True
-                self.cache.prefetch(request.lease, sequence.num_prefill_tokens)
+    # -- forward and commit ------------------------------------------------------------------------
 
     def _prefill(self, chunk: Chunk) -> list[Output]:
         sequence = chunk.sequence
@@ -196,6 +211,7 @@ class BlockPoolBatchEngine:
             return [self._fail(request, error)]
         sequence.commit_chunk(len(chunk.token_ids))
         self._counts["prefilled_tokens"] += len(chunk.token_ids)
+        self._scheduler.charge(sequence, len(chunk.token_ids))
         self.cache.sealing.prefilled(sequence, request.lease)
         return []
 
@@ -225,6 +241,7 @@ class BlockPoolBatchEngine:
                 break
         token_ids = tuple(sequence.output_token_ids[start:])
         self._counts["generated_tokens"] += len(token_ids)
+        self._scheduler.charge(sequence, len(token_ids))
         if sequence.is_finished:
             return self._conclude(request, token_ids, text)
         return Output(sequence.request_id, Delta(text, token_ids, logprobs=request.logprobs_from(start)))
@@ -245,6 +262,18 @@ class BlockPoolBatchEngine:
         logprobs = request.logprobs_from(len(request.logprobs) - len(token_ids))
         return Output(request.sequence.request_id, Delta(piece, token_ids, completion, logprobs))
 
+    def _give_up(self, request: ActiveRequest) -> Output:
+        """End a request whose deadline has passed; what it computed is kept."""
+        request.sequence.cancel()
+        request.text.finish()
+        completion = request.completion(self.clock.monotonic())
+        self._end(request, keep=True)
+        assert request.terms.deadline_s is not None, request
+        self._telemetry.warning(
+            "request.late", request_id=request.sequence.request_id, **attrs.asdict(completion.usage)
+        )
+        return Output(request.sequence.request_id, error=DeadlineExceededError(request.terms.deadline_s, completion))
+
     def _fail(self, request: ActiveRequest, error: Exception) -> Output:
         request.sequence.fail()
         self._end(request, keep=False)
@@ -256,7 +285,7 @@ class BlockPoolBatchEngine:
     def _end(self, request: ActiveRequest, *, keep: bool) -> None:
         del self._requests[request.sequence.request_id]
         self._scheduler.remove(request.sequence)
-        self._joining.forget(request.sequence.request_id)
+        self._residency.forget(request.sequence.request_id)
         self.cache.finish(request.sequence, request.lease, keep=keep)
 
     # -- facts -----------------------------------------------------------------------------------
@@ -266,6 +295,9 @@ class BlockPoolBatchEngine:
         cache, transfer = self.cache.stats, self.cache.transfer
         return EngineStats(
             waiting=len(self._scheduler.waiting),
+            waiting_in_background=self._scheduler.waiting_by_priority()[Priority.BACKGROUND],
+            preempted=sum(sequence.num_preemptions > 0 for sequence in self._scheduler.waiting),
+            preemptions=self._residency.preemptions,
             running=len(self._scheduler.running),
             pool_total_blocks=self.pool.total_blocks,
             pool_free_blocks=self.pool.num_available,

@@ -1,5 +1,6 @@
 """Blocks between pool, memory and store. What is under way holds its block in the pool, so that nobody reuses it."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from attrs import define, field
@@ -44,6 +45,7 @@ class BlockTransfer:
         self._context, self._telemetry = context, telemetry
         self._rows: dict[BlockId, int] = {}
         self._saving: dict[BlockHash, Write] = {}
+        self._held_by_saves: Counter[BlockId] = Counter()
         self._loading: dict[KVBlock, _Load] = {}  # not by name: a block with state may take the place of one without
         if tier is not None:
             tier.on_evicted = self._note_evicted
@@ -169,12 +171,16 @@ class BlockTransfer:
         block_id = block.block_id
         assert block_id is not None, "only what is resident can be saved"
         self._pool.share([block_id])
+        self._held_by_saves[block_id] += 1
         tensors = self._memory.contents(block_id, block.num_tokens)
 
         def done(error: Exception | None) -> None:
             if self._saving.get(block.hash) is write:
                 del self._saving[block.hash]
                 block.stored = error is None
+            self._held_by_saves[block_id] -= 1
+            if not self._held_by_saves[block_id]:
+                del self._held_by_saves[block_id]
             self.release([block_id])
 
         write = self._saving[block.hash] = self.tier.save(BlockToSave(self.stored_block(block), tensors), done)
@@ -183,6 +189,10 @@ class BlockTransfer:
         for block in map(self._index.get, hashes):
             if block is not None:
                 self._index.unstore(block)
+
+    def is_room_coming(self) -> bool:
+        """Whether a save is under way that alone holds its block: with its end the block can be evicted."""
+        return any(self._pool.holders(block_id) == held for block_id, held in self._held_by_saves.items())
 
     # -- from the store --------------------------------------------------------------------------
 

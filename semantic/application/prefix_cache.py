@@ -63,19 +63,31 @@ class PrefixCache:
 
     # -- taking ----------------------------------------------------------------------------------
 
-    def acquire(self, sequence: Sequence, lease: Lease, settled: Settled) -> bool:
-        """Give a waiting sequence its blocks, as much as possible of them cached. False if there is no room now.
+    def acquire(self, sequence: Sequence, lease: Lease, num_tokens: int, settled: Settled) -> bool:
+        """Give a waiting sequence blocks for ``num_tokens``, as much as possible of them cached. False without room.
 
         ``settled`` is told when all is loaded, at once where nothing has to be; with False if something could not be
         loaded: then nothing is held any more and the sequence has to be acquired again.
         """
         match = self.match(lease, sequence.num_prefill_tokens)
-        for parts, num_tokens in self._plans(match):
-            if self._admit(sequence, lease, parts):
-                lease.num_tokens = num_tokens
+        for parts, num_cached in self._plans(match):
+            if self._admit(sequence, lease, num_tokens, parts):
+                lease.num_tokens = num_cached
                 self._load(sequence, lease, settled)
                 return True
         return False
+
+    def grow(self, sequence: Sequence, lease: Lease) -> bool:
+        """Give a running sequence one block more. False if there is no room now."""
+        if not self.transfer.has_room(1):
+            return False
+        block_ids = self.transfer.allocate(1)
+        sequence.grow(block_ids)
+        self._memory.attach(lease.cache, block_ids)
+        if self._in_place:
+            lease.written += block_ids
+            self._written.update(block_ids)
+        return True
 
     def prefetch(self, lease: Lease, limit: int) -> None:
         """Load what is cached of a prompt that has to wait, as far as there is room that nobody holds."""
@@ -140,10 +152,10 @@ class PrefixCache:
         rows = max(indexed, self.transfer.rows_written(block.block_id))
         return Take.SHARE if used == rows else Take.COPY
 
-    def _admit(self, sequence: Sequence, lease: Lease, parts: list[Part]) -> bool:
+    def _admit(self, sequence: Sequence, lease: Lease, num_tokens: int, parts: list[Part]) -> bool:
         """Hold what the parts name and allocate the rest, or hold nothing."""
         there = [self._place(part.block) for part in parts if part.take in (Take.SHARE, Take.COPY)]
-        needed = sequence.block_table.blocks_needed(sequence.max_total_tokens - 1)
+        needed = sequence.block_table.blocks_needed(num_tokens)
         needed -= sum(part.take is Take.SHARE for part in parts) if self._in_place else 0
         apart = [] if self._in_place else [part.block for part in parts if part.take is Take.LOAD]
         self._pool.share(there)

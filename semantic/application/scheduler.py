@@ -1,12 +1,19 @@
-"""Decides what a step works on. First come, first served."""
+"""Decides who waits, who runs, who has to make room, and what a step works on."""
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from enum import Enum
 
-from attrs import frozen
+from attrs import define, frozen
 
 from semantic.domain.entities import Sequence, SequenceState
+from semantic.domain.identifiers import RequestId
+from semantic.domain.services.fair_share import FairShare
+from semantic.domain.value_objects import Priority
+
+PATIENCE_S = 30.0
+"""After so long a background sequence counts as interactive, so that it ends some time whatever else arrives."""
+
+_PREEMPTIBLE = (SequenceState.PREFILLING, SequenceState.DECODING)
 
 
 class Admission(Enum):
@@ -28,40 +35,66 @@ class Chunk:
     token_ids: tuple[int, ...]
 
 
-class Scheduler:
-    """Keeps the order of the waiting and admits them while there is room.
+@define
+class _Ticket:
+    priority: Priority
+    client: Hashable
+    since: float
 
-    A sequence is admitted with every block that it can ever need, so a running one never has to wait for memory.
-    A chunk is cut at multiples of ``prefill_step_size`` of its own prompt, whatever else is in the batch: output must
-    not depend on batch mates.
+
+class Scheduler:
+    """The order: interactive before background, then whom least was computed for, then who came first.
+
+    A chunk is cut at multiples of ``prefill_step_size`` of its own prompt, whatever else is in the batch, unless a
+    step asks for shorter ones.
     """
 
     def __init__(self, *, max_num_seqs: int, prefill_step_size: int) -> None:
         self._max_num_seqs = max_num_seqs
         self._prefill_step_size = prefill_step_size
-        self.waiting: deque[Sequence] = deque()
+        self._tickets: dict[RequestId, _Ticket] = {}
+        self._shares = FairShare()
+        self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
 
-    def add(self, sequence: Sequence) -> None:
-        """Queue a new sequence."""
+    # -- coming and going ------------------------------------------------------------------------
+
+    def add(
+        self,
+        sequence: Sequence,
+        *,
+        priority: Priority = Priority.INTERACTIVE,
+        client: Hashable = None,
+        now: float = 0.0,
+    ) -> None:
+        """Queue a new sequence. ``client``: who shares the engine fairly with the other clients."""
+        self._tickets[sequence.request_id] = _Ticket(priority, client, now)
+        self._shares.enter(client)
         self.waiting.append(sequence)
 
     def put_back(self, sequence: Sequence) -> None:
-        """Let a sequence that was admitted wait again, before all others."""
+        """Let a sequence that was admitted wait again."""
         self.running.remove(sequence)
-        self.waiting.appendleft(sequence)
+        self.waiting.append(sequence)
 
     def remove(self, sequence: Sequence) -> None:
         """Take a sequence out, wherever it is."""
+        self._shares.leave(self._tickets.pop(sequence.request_id).client)
         if sequence in self.running:
             self.running.remove(sequence)
         else:
             self.waiting.remove(sequence)
 
-    def admit(self, try_to_admit: Callable[[Sequence], Admission]) -> None:
+    def charge(self, sequence: Sequence, num_tokens: int) -> None:
+        """So many tokens were computed for a sequence."""
+        self._shares.charge(self._tickets[sequence.request_id].client, num_tokens)
+
+    # -- who is next, and who is last ------------------------------------------------------------
+
+    def admit(self, try_to_admit: Callable[[Sequence], Admission], now: float = 0.0) -> None:
         """Try the waiting in order, until there is no room for one; who is admitted runs."""
-        for sequence in tuple(self.waiting):
-            if len(self.running) >= self._max_num_seqs:
+        for sequence in sorted(self.waiting, key=lambda sequence: self._turn(sequence, now)):
+            if self.is_full and self.victim(now, below=sequence) is None:
                 return
             admission = try_to_admit(sequence)
             if admission is Admission.NO_ROOM:
@@ -70,12 +103,50 @@ class Scheduler:
                 self.waiting.remove(sequence)
                 self.running.append(sequence)
 
-    def chunks(self) -> list[Chunk]:
-        """This step's prefill: at most ``prefill_step_size`` tokens in all, oldest sequences first."""
-        budget, chunks = self._prefill_step_size, []
-        for sequence in self.running:
+    @property
+    def is_full(self) -> bool:
+        """Whether as many run as may."""
+        return len(self.running) >= self._max_num_seqs
+
+    def victim(self, now: float, below: Sequence | None = None) -> Sequence | None:
+        """Who has to make room first: of the least urgent that run, the one that came last.
+
+        With ``below``, only one that is less urgent than this sequence; None if there is none.
+        """
+        candidates = [sequence for sequence in self.running if sequence.state in _PREEMPTIBLE]
+        if below is not None:
+            candidates = [other for other in candidates if self._urgency(other, now) > self._urgency(below, now)]
+        return max(candidates, key=lambda sequence: self._age(sequence, now), default=None)
+
+    def by_age(self, now: float) -> list[Sequence]:
+        """Those that run, the last to make room first."""
+        return sorted(self.running, key=lambda sequence: self._age(sequence, now))
+
+    def waiting_by_priority(self) -> dict[Priority, int]:
+        """How many wait, by the priority that they were given."""
+        given = [self._tickets[sequence.request_id].priority for sequence in self.waiting]
+        return {priority: given.count(priority) for priority in Priority}
+
+    def _urgency(self, sequence: Sequence, now: float) -> int:
+        ticket = self._tickets[sequence.request_id]
+        return int(ticket.priority is Priority.BACKGROUND and now - ticket.since < PATIENCE_S)
+
+    def _age(self, sequence: Sequence, now: float) -> tuple[int, int]:
+        return self._urgency(sequence, now), sequence.request_id
+
+    def _turn(self, sequence: Sequence, now: float) -> tuple[int, int, int]:
+        served = self._shares.served(self._tickets[sequence.request_id].client)
+        return self._urgency(sequence, now), served, sequence.request_id
+
+    # -- the step --------------------------------------------------------------------------------
+
+    def chunks(self, limit: int | None = None, now: float = 0.0) -> list[Chunk]:
+        """This step's prefill: at most ``limit`` tokens in all, the most urgent and oldest sequences first."""
+        limit = limit or self._prefill_step_size
+        budget, chunks = limit, []
+        for sequence in self.by_age(now):
             if sequence.state is SequenceState.PREFILLING:
-                token_ids = sequence.next_chunk(self._prefill_step_size)
+                token_ids = sequence.next_chunk(limit)
                 if len(token_ids) > budget:
                     break
                 budget -= len(token_ids)
@@ -85,8 +156,3 @@ class Scheduler:
     def rows(self) -> list[Sequence]:
         """The sequences that decode in this step."""
         return [sequence for sequence in self.running if sequence.state is SequenceState.DECODING]
-
-
-def blocks_needed(sequence: Sequence) -> int:
-    """Blocks for all that a sequence may ever hold: the last token drawn is never fed back."""
-    return sequence.block_table.blocks_needed(sequence.max_total_tokens - 1)

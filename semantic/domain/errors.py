@@ -176,8 +176,28 @@ class UnknownRequestError(SemanticError, KeyError):
         return str(self.args[0])
 
 
+<<<<<<< HEAD
 class RequestFinishedError(UnknownRequestError):
     """The request of this id is over, so that there is nothing to cancel. What it came to stays as it is."""
+=======
+class QueueFullError(SemanticError):
+    """So many requests wait that one more is refused. Try again later, or open the engine with more max_waiting."""
+
+    def __init__(self, waiting: int, max_waiting: int) -> None:
+        super().__init__(
+            f"{waiting} requests are waiting and the queue takes {max_waiting}; try again when some have ended, "
+            "or open the engine with a larger max_waiting"
+        )
+        self.waiting, self.max_waiting = waiting, max_waiting
+
+
+class DeadlineExceededError(SemanticError, TimeoutError):
+    """The request's deadline passed before its end. ``completion`` holds what there was by then."""
+
+    def __init__(self, deadline_s: float, completion: object = None) -> None:
+        super().__init__(f"the request did not end within {deadline_s:g} s; allow more deadline_s, or ask for less")
+        self.deadline_s, self.completion = deadline_s, completion
+>>>>>>> 9487c96 (Let sequences grow, give way to more urgent ones, and be taken up again where they were)
 
 
 class TokenizerRequiredError(InvalidRequestError):

@@ -19,7 +19,7 @@ from semantic.application.batch_engine import BlockPoolBatchEngine
 from semantic.application.ports.model import Drawn
 from semantic.application.store_tier import StoreTier
 from semantic.domain.identifiers import RequestId
-from semantic.domain.value_objects import Completion, Delta, SamplingParams
+from semantic.domain.value_objects import Completion, Delta, SamplingParams, Terms
 
 
 @define
@@ -38,11 +38,18 @@ class Driven:
         namespace: str = "default",
         owner: object = None,
         boundaries: Sequence[int] = (),
+        priority: str = "interactive",
+        deadline_s: float | None = None,
         **sampling: Any,
     ) -> RequestId:
         token_ids = FakeTokenizer().encode(prompt) if isinstance(prompt, str) else list(prompt)
         return self.engine.submit(
-            token_ids, SamplingParams(**sampling), namespace=namespace, owner=owner, boundaries=boundaries
+            token_ids,
+            SamplingParams(**sampling),
+            namespace=namespace,
+            owner=owner,
+            boundaries=boundaries,
+            terms=Terms(priority=priority, deadline_s=deadline_s),
         )
 
     def step(self, times: int = 1) -> None:

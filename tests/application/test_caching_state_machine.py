@@ -17,7 +17,7 @@ from semantic.adapters.fakes import FakeModel
 from semantic.adapters.fakes.store import MemoryStore
 from semantic.domain.errors import RequestTooLargeError
 from semantic.domain.identifiers import RequestId
-from semantic.domain.value_objects import FinishReason, Reuse, pack_tokens
+from semantic.domain.value_objects import FinishReason, Priority, Reuse, pack_tokens
 
 POISON = 200
 STEMS = ([1, 2] * 30, [1, 2] * 12 + [3] * 40, [1, 2] * 12 + [3] * 9 + [4] * 40)
@@ -90,15 +90,29 @@ class CachingMachine(RuleBasedStateMachine):
 
     @rule(
         prompt=PROMPTS,
-        max_tokens=st.integers(1, 6),
+        max_tokens=st.integers(1, 6) | st.integers(1, 30),
         namespace=st.sampled_from(["a", "a", "a", "b"]),
         owner=st.sampled_from([None, "alice", "bob"]),
         boundary=st.integers(0, 40),
+        priority=st.sampled_from(Priority),
     )
-    def submit(self, prompt: list[int], max_tokens: int, namespace: str, owner: object, boundary: int) -> None:
+    def submit(
+        self,
+        prompt: list[int],
+        max_tokens: int,
+        namespace: str,
+        owner: object,
+        boundary: int,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> None:
         try:
             request_id = self.some.submit(
-                prompt, namespace=namespace, owner=owner, boundaries=(boundary,), max_tokens=max_tokens
+                prompt,
+                namespace=namespace,
+                owner=owner,
+                boundaries=(boundary,),
+                priority=priority,
+                max_tokens=max_tokens,
             )
         except RequestTooLargeError:
             return

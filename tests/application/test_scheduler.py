@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterable
 
-from semantic.application.scheduler import Admission, Scheduler, blocks_needed
+from semantic.application.scheduler import PATIENCE_S, Admission, Scheduler
 from semantic.domain.entities import Sequence, SequenceState
 from semantic.domain.identifiers import BlockId, RequestId
-from semantic.domain.value_objects import SamplingParams
+from semantic.domain.value_objects import Priority, SamplingParams
 
 BLOCK_TOKENS = 4
 
@@ -24,7 +24,7 @@ def room_for(blocks: int, held_back: tuple[int, ...] = ()) -> Callable[[Sequence
 
     def try_to_admit(sequence: Sequence) -> Admission:
         nonlocal left
-        needed = blocks_needed(sequence)
+        needed = sequence.block_table.blocks_needed(sequence.max_total_tokens - 1)
         if sequence.request_id in held_back:
             return Admission.HELD_BACK
         if needed > left:
@@ -45,11 +45,6 @@ def admitted(scheduler: Scheduler, blocks: int = 100, held_back: tuple[int, ...]
 
 def numbers(sequences: Iterable[Sequence]) -> list[int]:
     return [sequence.request_id for sequence in sequences]
-
-
-def test_a_sequence_needs_blocks_for_all_it_can_ever_hold_when_it_is_admitted() -> None:
-    assert blocks_needed(sequence(0, prompt_tokens=5, max_tokens=4)) == 2  # 5 + 4 tokens, the last is never fed back
-    assert blocks_needed(sequence(0, prompt_tokens=5, max_tokens=5)) == 3
 
 
 def test_the_waiting_are_admitted_in_order_until_the_batch_is_full() -> None:
@@ -78,14 +73,67 @@ def test_one_that_is_held_back_keeps_its_place_and_those_behind_it_may_pass() ->
     assert admitted(some) == [0, 2]
 
 
-def test_one_that_has_to_wait_again_waits_before_all_others() -> None:
+def test_one_that_has_to_wait_again_is_admitted_before_those_that_came_later() -> None:
     some = scheduler(max_num_seqs=2)
     for number in range(4):
         some.add(sequence(number, 5))
     admitted(some)
-    some.put_back(some.running[1])
+    again = some.running[1]
+    again.block_table.clear()
+    again.preempt()
+    some.put_back(again)
     assert numbers(some.running) == [0]
-    assert numbers(some.waiting) == [1, 2, 3]
+    assert admitted(some) == [1]
+
+
+def test_an_interactive_sequence_goes_before_background_ones_that_came_earlier() -> None:
+    some = scheduler(max_num_seqs=2)
+    for number, priority in enumerate((Priority.BACKGROUND, Priority.BACKGROUND, Priority.INTERACTIVE)):
+        some.add(sequence(number, 5), priority=priority)
+    assert admitted(some) == [2, 0]
+    assert some.waiting_by_priority() == {Priority.INTERACTIVE: 0, Priority.BACKGROUND: 1}
+
+
+def test_a_background_sequence_that_has_waited_long_enough_counts_as_interactive() -> None:
+    some = scheduler(max_num_seqs=1)
+    some.add(sequence(0, 5), priority=Priority.BACKGROUND, now=0.0)
+    some.add(sequence(1, 5), now=PATIENCE_S)
+    some.admit(room_for(100), PATIENCE_S)
+    assert numbers(some.running) == [0]
+
+
+def test_the_client_that_least_was_computed_for_goes_first() -> None:
+    some = scheduler(max_num_seqs=1)
+    for number in range(3):
+        some.add(sequence(number, 5), client="greedy")
+    some.add(sequence(3, 5), client="modest")
+    assert admitted(some) == [0]
+    some.charge(some.running[0], 9)
+    some.remove(some.running[0])
+    assert admitted(some) == [3]
+    some.charge(some.running[0], 20)
+    some.remove(some.running[0])
+    assert admitted(some) == [1]
+
+
+def test_the_last_of_the_least_urgent_has_to_make_room_first() -> None:
+    some = scheduler()
+    for number, priority in enumerate((Priority.BACKGROUND, Priority.INTERACTIVE, Priority.BACKGROUND)):
+        some.add(sequence(number, 5), priority=priority)
+    admitted(some)
+    assert some.victim(0.0) is some.running[2]
+    assert numbers(some.by_age(0.0)) == [1, 0, 2]
+
+
+def test_nobody_has_to_make_room_for_one_that_is_as_urgent() -> None:
+    some = scheduler()
+    some.add(sequence(0, 5), priority=Priority.BACKGROUND)
+    admitted(some)
+    urgent, patient = sequence(1, 5), sequence(2, 5)
+    some.add(urgent)
+    some.add(patient, priority=Priority.BACKGROUND)
+    assert some.victim(0.0, below=patient) is None
+    assert some.victim(0.0, below=urgent) is some.running[0]
 
 
 def test_one_that_is_still_loading_takes_part_in_no_step() -> None:
@@ -137,6 +185,18 @@ def test_chunks_are_cut_at_multiples_of_the_step_size_whatever_else_is_prefilled
         for chunk in chunks:
             chunk.sequence.commit_chunk(len(chunk.token_ids))
     assert sizes == [[(0, 3)], [(1, 8)], [(1, 8)], [(1, 3)]]
+
+
+def test_a_step_may_ask_for_shorter_chunks() -> None:
+    some = scheduler(prefill_step_size=8)
+    some.add(sequence(0, 12))
+    admitted(some)
+    sizes = []
+    for limit in (2, 4, 8, 8):
+        (chunk,) = some.chunks(limit)
+        sizes.append(len(chunk.token_ids))
+        chunk.sequence.commit_chunk(sizes[-1])
+    assert sizes == [2, 2, 4, 3]
 
 
 def test_only_sequences_whose_prefill_has_ended_decode() -> None:

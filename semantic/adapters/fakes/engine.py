@@ -1,5 +1,7 @@
 """The whole engine on fakes, in one call."""
 
+from typing import Any
+
 from semantic.adapters.fakes.archive import MemoryArchive
 from semantic.adapters.fakes.clock import FakeClock
 from semantic.adapters.fakes.model import FakeModel
@@ -27,6 +29,7 @@ def fake_engine(
     prefix_caching: bool = True,
     tier: StoreTier | None = None,
     archive: AgentArchive | None = None,
+    **limits: Any,
 ) -> Engine:
     """An :class:`~semantic.application.engine.Engine` with a real scheduler, pool and thread around a fake model."""
     telemetry = telemetry or RecordingTelemetry()
@@ -41,6 +44,7 @@ def fake_engine(
             telemetry=telemetry,
             prefix_caching=prefix_caching,
             tier=tier,
+            **limits,
         )
 
     return Engine(build, telemetry, archive or MemoryArchive())
@@ -56,8 +60,9 @@ def fake_batch_engine(
     telemetry: Telemetry | None = None,
     prefix_caching: bool = True,
     tier: StoreTier | None = None,
+    **limits: Any,
 ) -> BlockPoolBatchEngine:
-    """The batch engine alone, to be stepped by hand."""
+    """The batch engine alone, to be stepped by hand. ``limits``: ``max_waiting``, ``max_token_gap_s``."""
     return BlockPoolBatchEngine(
         model=model or FakeModel(),
         tokenizer=tokenizer or FakeTokenizer(),
@@ -68,4 +73,5 @@ def fake_batch_engine(
         prefix_caching=prefix_caching,
         tier=tier,
         random_seed=lambda: 0,
+        **limits,
     )

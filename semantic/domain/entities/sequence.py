@@ -28,6 +28,7 @@ class SequenceEvent(StrEnum):
     ADMIT = "be admitted"
     BEGIN = "begin"
     WAIT = "wait again"
+    PREEMPT = "be preempted"
     PREFILLED = "end its prefill"
     FINISH = "finish"
     CANCEL = "be cancelled"
@@ -46,8 +47,10 @@ TRANSITIONS: dict[tuple[SequenceState, SequenceEvent], SequenceState] = {
     (_S.LOADING, _E.CANCEL): _S.CANCELLED,
     (_S.LOADING, _E.FAIL): _S.FAILED,
     (_S.PREFILLING, _E.PREFILLED): _S.DECODING,
+    (_S.PREFILLING, _E.PREEMPT): _S.WAITING,
     (_S.PREFILLING, _E.CANCEL): _S.CANCELLED,
     (_S.PREFILLING, _E.FAIL): _S.FAILED,
+    (_S.DECODING, _E.PREEMPT): _S.WAITING,
     (_S.DECODING, _E.FINISH): _S.FINISHED,
     (_S.DECODING, _E.CANCEL): _S.CANCELLED,
     (_S.DECODING, _E.FAIL): _S.FAILED,
@@ -61,6 +64,7 @@ class Sequence:
     The tokens are the prompt followed by the output; those at positions [0, ``num_computed_tokens``) have
     their keys and values in the cache. Of the prompt, a prefix may be cached; prefill computes the rest but for the
     last token, which is the first decode row, so while decoding exactly one token is not computed: ``last_token``.
+    A sequence that was preempted begins again in the same way with all tokens that it had by then.
 
     ``boundaries`` are positions of the prompt at which a chunk has to end, because its context may be taken up there.
 
@@ -84,6 +88,8 @@ class Sequence:
         self.boundaries = set(boundaries)
         self.num_computed_tokens = 0
         self.num_cached_tokens = 0
+        self.num_preemptions = 0
+        self._begins_with = len(self.prompt_token_ids)
         self.state = SequenceState.WAITING
         self.finish_reason: FinishReason | None = None
         if not self.prompt_token_ids:
@@ -104,8 +110,8 @@ class Sequence:
 
     @property
     def num_prefill_tokens(self) -> int:
-        """Prompt tokens that prefill computes: all but the last."""
-        return self.num_prompt_tokens - 1
+        """Tokens that prefill computes: those that the sequence begins with, but for the last."""
+        return self._begins_with - 1
 
     @property
     def num_tokens(self) -> int:
@@ -128,6 +134,11 @@ class Sequence:
         return self.state in FINAL_STATES
 
     @property
+    def room(self) -> int:
+        """Tokens that its blocks can still take."""
+        return self.block_table.capacity_tokens - self.num_computed_tokens
+
+    @property
     def last_token(self) -> int:
         """The token that the next decode step feeds: the last of the prompt, then of the output."""
         self._require(SequenceState.DECODING, "decode")
@@ -146,7 +157,9 @@ class Sequence:
         assert 0 <= num_cached_tokens <= self.num_prefill_tokens, f"{self!r}: {num_cached_tokens} cached"
         assert num_cached_tokens <= self.block_table.capacity_tokens, f"{self!r}: {num_cached_tokens} do not fit"
         self._fire(SequenceEvent.BEGIN)
-        self.num_computed_tokens = self.num_cached_tokens = num_cached_tokens
+        self.num_computed_tokens = num_cached_tokens
+        if not self.num_preemptions:
+            self.num_cached_tokens = num_cached_tokens
         self._end_prefill_when_done()
 
     def wait(self) -> None:
@@ -154,6 +167,19 @@ class Sequence:
         self._require(SequenceState.LOADING, SequenceEvent.WAIT)
         assert not len(self.block_table), f"{self!r}: it still has blocks"
         self._fire(SequenceEvent.WAIT)
+
+    def grow(self, block_ids: Iterable[BlockId]) -> None:
+        """Give a running sequence more blocks."""
+        assert self.state in (SequenceState.PREFILLING, SequenceState.DECODING), f"{self!r} does not run"
+        self.block_table.extend(block_ids)
+
+    def preempt(self) -> None:
+        """Wait again with the tokens it has, its blocks given up. The table must be empty."""
+        assert not len(self.block_table), f"{self!r}: it still has blocks"
+        self._fire(SequenceEvent.PREEMPT)
+        self.num_computed_tokens = 0
+        self.num_preemptions += 1
+        self._begins_with = self.num_tokens
 
     def next_chunk(self, limit: int) -> tuple[int, ...]:
         """The next tokens to prefill, at most ``limit``, up to the next multiple of ``limit`` or boundary.
@@ -164,10 +190,10 @@ class Sequence:
         assert limit > 0, f"a chunk of {limit} tokens would never end"
         start = self.num_computed_tokens
         ends = [start - start % limit + limit, self.num_prefill_tokens, *self.boundaries]
-        return self.prompt_token_ids[start : min(end for end in ends if end > start)]
+        return self.token_ids[start : min(end for end in ends if end > start)]
 
     def commit_chunk(self, num_tokens: int) -> None:
-        """Record that the next ``num_tokens`` prompt tokens are in the cache; the last chunk ends prefill."""
+        """Record that the next ``num_tokens`` tokens are in the cache; the last chunk ends prefill."""
         self._require(SequenceState.PREFILLING, "commit a chunk")
         computed = self.num_computed_tokens + num_tokens
         assert self.num_computed_tokens < computed <= self.num_prefill_tokens, f"{self!r}: chunk of {num_tokens}"

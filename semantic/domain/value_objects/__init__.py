@@ -18,6 +18,7 @@ from semantic.domain.value_objects.rest_precision import RestPrecision
 from semantic.domain.value_objects.reuse import Reuse
 from semantic.domain.value_objects.sampling import LogitsProcessor, SamplingParams
 from semantic.domain.value_objects.sizes import format_size, parse_size
+from semantic.domain.value_objects.terms import Priority, Terms
 
 __all__ = [
     "AgentKind",
@@ -33,9 +34,11 @@ __all__ = [
     "LayerSpec",
     "LogitsProcessor",
     "ModelCacheSpec",
+    "Priority",
     "RestPrecision",
     "Reuse",
     "SamplingParams",
+    "Terms",
     "Timings",
     "TokenLogprobs",
     "Usage",

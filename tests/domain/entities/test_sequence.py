@@ -201,6 +201,7 @@ VERBS: dict[str, Callable[[Sequence], object]] = {
     "admit": lambda sequence: sequence.admit(BLOCKS),
     "begin": lambda sequence: sequence.begin(1),
     "wait": lambda sequence: sequence.wait(),
+    "preempt": lambda sequence: sequence.preempt(),
     "next_chunk": lambda sequence: sequence.next_chunk(2),
     "commit_chunk": lambda sequence: sequence.commit_chunk(1),
     "last_token": lambda sequence: sequence.last_token,
@@ -213,12 +214,16 @@ VERBS: dict[str, Callable[[Sequence], object]] = {
 ALLOWED = {
     waiting: {"admit", "cancel", "fail"},
     loading: {"begin", "wait", "cancel", "fail"},
-    prefilling: {"next_chunk", "commit_chunk", "cancel", "fail"},
-    decoding: {"last_token", "commit_row", "append", "finish", "cancel", "fail"},
+    prefilling: {"next_chunk", "commit_chunk", "preempt", "cancel", "fail"},
+    decoding: {"last_token", "commit_row", "append", "preempt", "finish", "cancel", "fail"},
     finished: set(),
     cancelled: set(),
     failed: set(),
 }
+
+
+EMPTY_HANDED = {"wait", "preempt"}
+"""Verbs for which the blocks were given back before."""
 
 
 @pytest.mark.parametrize(
@@ -227,10 +232,48 @@ ALLOWED = {
 )
 def test_a_verb_out_of_turn_raises_and_changes_nothing(make: Callable[[], Sequence], verb: str) -> None:
     sequence = make()
+    if verb in EMPTY_HANDED:
+        sequence.block_table.clear()
     before = facts(sequence)
     with pytest.raises(InvalidTransitionError, match=f"a sequence that is {sequence.state} cannot"):
         VERBS[verb](sequence)
     assert facts(sequence) == before
+
+
+def test_a_preempted_sequence_begins_again_with_all_its_tokens() -> None:
+    sequence = with_a_row()
+    sequence.append(21)
+    sequence.commit_row()
+    sequence.append(22)
+    sequence.block_table.clear()
+    sequence.preempt()
+    assert (sequence.state, sequence.num_preemptions, sequence.num_computed_tokens) == (SequenceState.WAITING, 1, 0)
+    assert (sequence.num_tokens, sequence.num_prefill_tokens, sequence.max_total_tokens) == (7, 6, 8)
+    sequence.admit(BLOCKS)
+    sequence.begin(num_cached_tokens=4)
+    assert sequence.next_chunk(4) == (15, 21)
+    sequence.commit_chunk(2)
+    assert (sequence.state, sequence.last_token) == (SequenceState.DECODING, 22)
+
+
+def test_what_was_cached_of_the_prompt_is_counted_at_the_first_beginning_only() -> None:
+    sequence = loading()
+    sequence.begin(num_cached_tokens=2)
+    sequence.block_table.clear()
+    sequence.preempt()
+    sequence.admit(BLOCKS)
+    sequence.begin(num_cached_tokens=4)
+    assert sequence.num_cached_tokens == 2
+
+
+def test_a_sequence_grows_by_blocks_while_it_runs() -> None:
+    sequence = waiting()
+    sequence.admit(BLOCKS[:1])
+    sequence.begin()
+    sequence.commit_chunk(4)
+    assert sequence.room == 0
+    sequence.grow(BLOCKS[1:])
+    assert (sequence.room, sequence.block_table.block_ids) == (4, (1, 2))
 
 
 def test_nothing_leaves_a_final_state() -> None:
@@ -244,6 +287,8 @@ def test_nothing_leaves_a_final_state() -> None:
         lambda: loading().begin(5),
         lambda: loading().begin(-1),
         lambda: loading().wait(),
+        lambda: decoding().preempt(),
+        lambda: loading().grow(BLOCKS),
         lambda: prefilling().next_chunk(0),
         lambda: prefilling().commit_chunk(0),
         lambda: prefilling().commit_chunk(5),
