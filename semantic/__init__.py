@@ -65,6 +65,8 @@ def open(
     store: "str | PathLike[str] | None" = None,
     exactness: str | None = None,
     max_num_seqs: int | None = None,
+    max_waiting: int | None = None,
+    max_token_gap_ms: float | None = None,
     prefill_step_size: int | None = None,
     cache_layout: str | None = None,
     kv_bits: int | str | None = None,
@@ -78,6 +80,8 @@ def open(
     neither another's nor the bare model's. A pair brings its adapter with it.
     ``memory``: budget for KV blocks (``"1GB"`` is 10^9 bytes, ``"1GiB"`` 2^30); a quarter of the machine's by default.
     ``exactness``: ``"token"`` (mlx_lm's tokens, fast) or ``"bit"`` (mlx_lm's operations and shapes).
+    ``max_num_seqs`` (16) requests run together, ``max_waiting`` (4096) wait, and one more is refused. While a prompt is
+    read, those that run get their next token within ``max_token_gap_ms`` (500; 0 for most throughput).
     ``cache_layout``: ``"auto"``, ``"paged"`` or ``"contiguous"``. ``store``: a folder in which caches and agents
     outlive the process; one engine has it open at a time.
     ``kv_bits``: 8, ``"8/4"`` (keys / values) or 4 to quantise keys and values as they are computed, from the first
@@ -101,6 +105,8 @@ def open(
         store=store,
         exactness=exactness,
         max_num_seqs=max_num_seqs,
+        max_waiting=max_waiting,
+        max_token_gap_ms=max_token_gap_ms,
         prefill_step_size=prefill_step_size,
         cache_layout=cache_layout,
         kv_bits=kv_bits,

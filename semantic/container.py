@@ -190,6 +190,8 @@ def engine_options(settings: Settings) -> EngineOptions:
         exactness=settings.exactness,
         cache_layout=settings.cache_layout,
         max_num_seqs=settings.max_num_seqs,
+        max_waiting=settings.max_waiting,
+        max_token_gap_ms=settings.max_token_gap_ms or None,
         kv_bits=settings.kv_bits,
         kv_group_size=settings.kv_group_size,
         prefill_step_size=settings.prefill_step_size,

@@ -43,6 +43,10 @@ class Settings(BaseSettings):
     )
     kv_group_size: int = Field(64, description="elements of a head that share a scale where kv_bits is set")
     max_num_seqs: int = Field(16, ge=1, description="sequences that decode together")
+    max_waiting: int = Field(4096, ge=1, description="requests that wait at most; one more is refused")
+    max_token_gap_ms: int = Field(
+        500, ge=0, description="longest pause of a running request while a prompt is read; 0 sets none, for throughput"
+    )
     prefill_step_size: int | None = Field(None, ge=1, description="prompt tokens per prefill chunk")
     exactness: Literal["token", "bit"] = Field("token", description="which lane of identity with mlx_lm")
     cache_layout: Literal["auto", "paged", "contiguous"] = Field("auto", description="where keys and values live")

@@ -36,6 +36,7 @@ from semantic.domain.value_objects import (
     HistoryEntry,
     Reuse,
     SamplingParams,
+    Terms,
     check_namespace,
 )
 
@@ -163,11 +164,13 @@ class Agents:
 
     def submit(self, record: AgentRecord, prompt: list[int], sampling: dict[str, Any], ended: Ended) -> Request:
         """Put an agent's turn into the batch."""
+        terms = Terms.taken_from(sampling)
         submission = Submission(
             prompt_token_ids=prompt,
             sampling=self._engine.check(prompt, SamplingParams.from_keywords(sampling)),
             namespace=record.namespace,
             owner=key_of(record),
+            terms=terms,
             boundaries=self._boundaries(record),
             on_end=ended,
         )

@@ -112,9 +112,9 @@ class BlockPoolBatchEngine:
         """An id for :meth:`submit`, each once and in order; may be called from any thread."""
         return next(self._request_ids)
 
-    def refuse_if_full(self) -> None:
-        """Raise :class:`QueueFullError` if so many wait that one more is refused; may be called from any thread."""
-        waiting = len(self._scheduler.waiting)
+    def refuse_if_full(self, num_requests: int) -> None:
+        """Raise :class:`QueueFullError` if, of so many requests, too many wait; may be called from any thread."""
+        waiting = num_requests - len(self._scheduler.running)
         if self._max_waiting is not None and waiting >= self._max_waiting:
             raise QueueFullError(waiting, self._max_waiting)
 
@@ -138,7 +138,7 @@ class BlockPoolBatchEngine:
         Raises :class:`QueueFullError`.
         """
         sampling, processors = guarded(self.check(prompt_token_ids, sampling or SamplingParams()))
-        self.refuse_if_full()
+        self.refuse_if_full(len(self._requests))
         request_id = self.new_request_id() if request_id is None else request_id
         eos = self.tokenizer.eos_token_ids if self.tokenizer else frozenset()
         block_tokens = self.model.profile.cache_spec.block_tokens

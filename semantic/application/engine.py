@@ -24,7 +24,7 @@ from semantic.domain.errors import (
     TokenizerRequiredError,
 )
 from semantic.domain.identifiers import RequestId
-from semantic.domain.value_objects import Completion, Delta, SamplingParams, check_namespace
+from semantic.domain.value_objects import Completion, Delta, SamplingParams, Terms, check_namespace
 from semantic.domain.value_objects.cache_context import DEFAULT_NAMESPACE
 
 Prompt = str | Sequence[int] | Sequence[ChatMessage]
@@ -38,7 +38,10 @@ class Engine:
 
     Keyword arguments of the generating methods are the fields of
     :class:`~semantic.domain.value_objects.SamplingParams`: ``max_tokens``, ``temp``, ``top_p``, ``min_p``, ``top_k``,
-    ``seed``, ``stop``, ``stop_token_ids``. What one ``namespace`` has computed is never used in another.
+    ``seed``, ``stop``, ``stop_token_ids``..., and those of :class:`~semantic.domain.value_objects.Terms`:
+    ``priority`` (``"interactive"`` or ``"background"``) and ``deadline_s``, after which
+    :class:`~semantic.domain.errors.DeadlineExceededError` ends the request. What one
+    ``namespace`` has computed is never used in another.
     """
 
     def __init__(
@@ -76,8 +79,9 @@ class Engine:
     ) -> list[Completion]:
         """Run many prompts together; completions come in the order of ``prompts``. If one fails, all are cancelled."""
         prepared = self.prepare_batch(prompts, max_tokens=max_tokens, namespace=namespace, **sampling)
-        requests = [self.start(submission) for submission in prepared]
+        requests: list[Request] = []
         try:
+            requests += map(self.start, prepared)
             return [request.result() for request in requests]
         finally:
             for request in requests:
@@ -104,12 +108,14 @@ class Engine:
     def prepare(self, prompt: Prompt, *, namespace: str = DEFAULT_NAMESPACE, **sampling: Any) -> Submission:
         """Encode and check a prompt. Nothing of the engine changes, so what this gives may be dropped."""
         self._owner.refuse_if_over()
+        terms = Terms.taken_from(sampling)
         params = SamplingParams.from_keywords(sampling)
         token_ids = self.encode(prompt)
         return Submission(
             prompt_token_ids=token_ids,
             sampling=self._owner.engine.check(token_ids, params),
             namespace=check_namespace(namespace),
+            terms=terms,
         )
 
     def prepare_batch(

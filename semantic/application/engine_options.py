@@ -12,6 +12,9 @@ CACHE_LAYOUTS = ("auto", "paged", "contiguous")
 KV_AT_REST = ("exact", "8", "8/4", "4")
 
 
+_POSITIVE = ("max_num_seqs", "max_waiting", "max_token_gap_ms", "prefill_step_size", "memory_bytes", "store_bytes")
+
+
 def _one_of(known: tuple[str, ...]) -> "Callable[[object, Attribute[str], str], None]":
     def check(_: object, attribute: "Attribute[str]", value: str) -> None:
         if value not in known:
@@ -25,6 +28,8 @@ class EngineOptions:
     """``memory_bytes``: budget of the KV block pool. ``prefill_step_size``: tokens per chunk, None for the lane's own.
 
     ``exactness``: ``"token"`` gives mlx_lm's tokens, fast; ``"bit"`` keeps its operations and shapes (ADR 0004).
+    ``max_num_seqs`` sequences run together at most, ``max_waiting`` wait. While some decode, prompts are read in chunks
+    that keep the gap between two of their tokens under ``max_token_gap_ms``; None always reads whole chunks.
     ``kv_bits``: 8, ``"8/4"`` (keys / values) or 4 to quantise keys and values as they are computed, from the first
     token on, in groups of ``kv_group_size``; None keeps them exact.
     ``store``: folder in which blocks and agents outlive the process, of at most ``store_bytes``. Without
@@ -37,6 +42,8 @@ class EngineOptions:
     exactness: str = field(default="token", validator=_one_of(EXACTNESS))
     cache_layout: str = field(default="auto", validator=_one_of(CACHE_LAYOUTS))
     max_num_seqs: int = 16
+    max_waiting: int = 4096
+    max_token_gap_ms: float | None = 500.0
     kv_bits: int | str | None = None
     kv_group_size: int = 64
     prefill_step_size: int | None = None
@@ -47,7 +54,7 @@ class EngineOptions:
 
     def __attrs_post_init__(self) -> None:
         check_kv_bits(self.kv_bits, self.kv_group_size, self.cache_layout, self.kv_at_rest)
-        for name in ("max_num_seqs", "prefill_step_size", "memory_bytes", "store_bytes"):
+        for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise InvalidRequestError(f"{name} must be positive, got {value!r}")

@@ -79,6 +79,8 @@ class OpenEngine:
                 clock=self._clock,
                 telemetry=self._telemetry,
                 max_num_seqs=options.max_num_seqs,
+                max_waiting=options.max_waiting,
+                max_token_gap_s=None if options.max_token_gap_ms is None else options.max_token_gap_ms / 1e3,
                 prefix_caching=options.prefix_caching,
                 tier=tier,
             )

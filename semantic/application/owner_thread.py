@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from attrs import define, frozen
 
-from semantic.application.batch_engine import BlockPoolBatchEngine, Output
+from semantic.application.batch_engine import NO_TERMS, BlockPoolBatchEngine, Output
 from semantic.application.engine_stats import EngineStats
 from semantic.application.ports.telemetry import Telemetry
 from semantic.application.requests import Request
@@ -24,7 +24,7 @@ from semantic.domain.errors import (
     UnknownRequestError,
 )
 from semantic.domain.identifiers import RequestId
-from semantic.domain.value_objects import Completion, Delta, SamplingParams
+from semantic.domain.value_objects import Completion, Delta, SamplingParams, Terms
 from semantic.domain.value_objects.cache_context import DEFAULT_NAMESPACE
 
 Result = TypeVar("Result")
@@ -43,6 +43,7 @@ class Submission:
     namespace: str = DEFAULT_NAMESPACE
     owner: object = None
     boundaries: tuple[int, ...] = ()
+    terms: Terms = NO_TERMS
     on_end: Callable[[BlockPoolBatchEngine, Completion | None], None] = lambda engine, completion: None
 
 
@@ -90,7 +91,7 @@ class OwnerThread:
     # -- from any thread -------------------------------------------------------------------------
 
     def submit(self, submission: Submission) -> Request:
-        """Queue a request. Raises :class:`EngineDrainingError` once the engine drains."""
+        """Queue a request. Raises :class:`EngineDrainingError` once the engine drains, or :class:`QueueFullError`."""
         submitted_at = self.engine.clock.monotonic()
 
         def run(engine: BlockPoolBatchEngine) -> None:
@@ -101,6 +102,7 @@ class OwnerThread:
                     namespace=submission.namespace,
                     owner=submission.owner,
                     boundaries=submission.boundaries,
+                    terms=submission.terms,
                     request_id=request.id,
                     submitted_at=submitted_at,
                 )
@@ -115,6 +117,7 @@ class OwnerThread:
             self.refuse_if_over()
             if self._is_draining:
                 raise EngineDrainingError("the engine is draining and takes no new request; open a new one")
+            self.engine.refuse_if_full(len(self._live))
             request = Request(self.engine.new_request_id(), self._request_cancel)
             self._newest_id = request.id
             self._live[request.id] = _Live(request, submission)

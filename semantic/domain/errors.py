@@ -176,10 +176,10 @@ class UnknownRequestError(SemanticError, KeyError):
         return str(self.args[0])
 
 
-<<<<<<< HEAD
 class RequestFinishedError(UnknownRequestError):
     """The request of this id is over, so that there is nothing to cancel. What it came to stays as it is."""
-=======
+
+
 class QueueFullError(SemanticError):
     """So many requests wait that one more is refused. Try again later, or open the engine with more max_waiting."""
 
@@ -197,7 +197,6 @@ class DeadlineExceededError(SemanticError, TimeoutError):
     def __init__(self, deadline_s: float, completion: object = None) -> None:
         super().__init__(f"the request did not end within {deadline_s:g} s; allow more deadline_s, or ask for less")
         self.deadline_s, self.completion = deadline_s, completion
->>>>>>> 9487c96 (Let sequences grow, give way to more urgent ones, and be taken up again where they were)
 
 
 class TokenizerRequiredError(InvalidRequestError):

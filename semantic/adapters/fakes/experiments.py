@@ -122,6 +122,7 @@ class FakeEngines:
         *,
         exactness: str = "token",
         max_num_seqs: int = 8,
+        max_token_gap_ms: float | None = 500.0,
         prefill_step_size: int | None = None,
         cache_layout: str = "auto",
         memory: str = "2GB",
@@ -134,6 +135,7 @@ class FakeEngines:
             model=self.model(),
             blocks=self.blocks,
             max_num_seqs=max_num_seqs,
+            max_token_gap_s=None if max_token_gap_ms is None else max_token_gap_ms / 1e3,
             prefix_caching=prefix_caching,
             tier=None if store is None else fake_tier(self.stores.open(store)),
         )

@@ -107,6 +107,7 @@ class EngineFactory(Protocol):
         *,
         exactness: str = "token",
         max_num_seqs: int = 8,
+        max_token_gap_ms: float | None = 500.0,
         prefill_step_size: int | None = None,
         cache_layout: str = "auto",
         memory: str = "2GB",

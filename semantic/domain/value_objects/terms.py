@@ -1,6 +1,7 @@
 """On what terms a request is served: how urgent it is, and until when it is of use."""
 
 from enum import StrEnum
+from typing import Any
 
 from attrs import field, frozen
 
@@ -30,6 +31,11 @@ class Terms:
 
     priority: Priority = field(default=Priority.INTERACTIVE, converter=_priority)
     deadline_s: float | None = None
+
+    @classmethod
+    def taken_from(cls, keywords: dict[str, Any]) -> "Terms":
+        """The terms among a request's keywords, which are taken out of them."""
+        return cls(**{name: keywords.pop(name) for name in ("priority", "deadline_s") if name in keywords})
 
     def __attrs_post_init__(self) -> None:
         if self.deadline_s is not None and not 0 < self.deadline_s < float("inf"):
