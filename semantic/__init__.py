@@ -23,6 +23,10 @@ from semantic.domain.value_objects import (
 
 if TYPE_CHECKING:
     from semantic.application.agent import Agent
+    from semantic.application.async_agent import AsyncAgent
+    from semantic.application.async_engine import AsyncEngine
+    from semantic.application.async_opening import AsyncOpening
+    from semantic.application.async_requests import AsyncRequest
     from semantic.application.batch_engine import BlockPoolBatchEngine
     from semantic.application.engine import Engine
     from semantic.application.engine_stats import EngineStats
@@ -32,6 +36,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Agent",
+    "AsyncAgent",
+    "AsyncEngine",
+    "AsyncRequest",
     "BlockPoolBatchEngine",
     "Completion",
     "Delta",
@@ -44,12 +51,16 @@ __all__ = [
     "Timings",
     "TokenLogprobs",
     "Usage",
+    "aopen",
     "load",
     "open",
 ]
 
 _LAZY = {
     "Agent": "semantic.application.agent",
+    "AsyncAgent": "semantic.application.async_agent",
+    "AsyncEngine": "semantic.application.async_engine",
+    "AsyncRequest": "semantic.application.async_requests",
     "BlockPoolBatchEngine": "semantic.application.batch_engine",
     "EngineStats": "semantic.application.engine_stats",
     "Engine": "semantic.application.engine",
@@ -115,6 +126,24 @@ def open(
         **settings,
     )
     return open_engine(container, model)
+
+
+def aopen(model: Any = None, **settings: Any) -> "AsyncOpening":
+    """:func:`open` for event loops: ``async with semantic.aopen(...) as engine``, an :class:`AsyncEngine`.
+
+    Takes what :func:`open` takes. Loading happens on a thread of its own; of a pair, only what its arrays still have to
+    compute happens here, since they belong to the thread that made them. It can be awaited too; then close the engine
+    yourself.
+    """
+    from semantic.application.async_opening import AsyncOpening
+
+    def before() -> None:
+        if isinstance(model, tuple):
+            from semantic.container import settle
+
+            settle(model)
+
+    return AsyncOpening(lambda: open(model, **settings), before)
 
 
 def load(model: Any = None, *, adapter_path: "str | PathLike[str] | None" = None, **settings: Any) -> tuple[Any, Any]:

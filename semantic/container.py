@@ -279,6 +279,13 @@ def _container(settings: Settings) -> Container:
     return container
 
 
+def settle(model: Any) -> None:
+    """Compute, on this thread, what a model's arrays still have to: after that, another thread may open it."""
+    from semantic.adapters.mlx.materialise import materialise
+
+    materialise(model)
+
+
 def open_engine(container: Container, model: Any = None) -> Engine:
     """Open an engine with what the container provides; ``model=None`` takes the settings' one."""
     settings = container.settings()

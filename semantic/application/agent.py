@@ -1,6 +1,6 @@
 """An agent: a context that grows turn by turn, and whose keys and values are kept."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +45,7 @@ class Agent:
 
     def __init__(self, agents: "Agents", record: AgentRecord) -> None:
         self._agents, self._record = agents, record
-        self._turn = TurnLock(record.name)
+        self.turn_lock = TurnLock(record.name)
         self._is_forgotten = False
         self.engine: object = None  # held, so that an engine isn't closed while someone has an agent of it
 
@@ -86,15 +86,15 @@ class Agent:
 
     def chat(self, message: Message, **sampling: Any) -> Completion:
         """Say something and wait for the reply. Ctrl-C cancels the turn."""
-        return self._begin(lambda: self._reply_to(said(message)), sampling).result()
+        return self.begin_chat(message, sampling).result()
 
     def stream(self, message: Message, **sampling: Any) -> Iterator[Delta]:
         """Say something and read the reply as it comes. Leaving the loop cancels the turn."""
-        return iter(self._begin(lambda: self._reply_to(said(message)), sampling))
+        return iter(self.begin_chat(message, sampling))
 
     def generate(self, prompt: str | Sequence[int], **sampling: Any) -> Completion:
         """Continue plain text: append ``prompt`` (text or token ids) to the context, then generate."""
-        return self._begin(lambda: self._continue(prompt), sampling).result()
+        return self.begin_text(prompt, sampling).result()
 
     def append(self, message: Message, *, role: str | None = None) -> None:
         """Add to the context, and compute it, without a reply.
@@ -102,10 +102,27 @@ class Agent:
         A chat takes a message, of the user or of ``role``; plain text takes text. A new agent becomes one of plain
         text unless ``role`` or messages are given.
         """
-        if role is not None or not isinstance(message, str) or self._record.kind is AgentKind.CHAT:
-            self._begin(lambda: self._listen_to(said(message, role or "user")), {"max_tokens": 1}).result()
-        else:
-            self._begin(lambda: self._continue(message, reply=False), {"max_tokens": 1}).result()
+        self.begin_append(message, role).result()
+
+    # -- turns that nobody waits for here, for faces that wait in another way ----------------------
+
+    def begin_chat(self, message: Message, sampling: Mapping[str, Any], turn: int | None = None) -> Request:
+        """Begin what :meth:`chat` does. ``turn`` comes from :attr:`turn_lock` and is given back; None waits for one."""
+        return self._begin(lambda: self._reply_to(said(message)), sampling, turn)
+
+    def begin_text(self, prompt: str | Sequence[int], sampling: Mapping[str, Any], turn: int | None = None) -> Request:
+        """Begin what :meth:`generate` does."""
+        return self._begin(lambda: self._continue(prompt), sampling, turn)
+
+    def begin_append(self, message: Message, role: str | None, turn: int | None = None) -> Request:
+        """Begin what :meth:`append` does."""
+
+        def make() -> Turn:
+            if role is not None or not isinstance(message, str) or self._record.kind is AgentKind.CHAT:
+                return self._listen_to(said(message, role or "user"))
+            return self._continue(message, reply=False)
+
+        return self._begin(make, {"max_tokens": 1}, turn)
 
     def _reply_to(self, new: list[Said]) -> Turn:
         record = self._of_kind(AgentKind.CHAT)
@@ -138,17 +155,17 @@ class Agent:
 
         return Turn(context, conclude)
 
-    def _begin(self, make: Callable[[], Turn], sampling: dict[str, Any]) -> Request:
-        number = self._turn.take()
+    def _begin(self, make: Callable[[], Turn], sampling: Mapping[str, Any], number: int | None) -> Request:
+        number = self.turn_lock.take() if number is None else number
         try:
             self._require_known()
             turn = make()
-            request = self._agents.submit(self._record, turn.prompt, sampling, self._ender(turn))
+            request = self._agents.submit(self._record, turn.prompt, dict(sampling), self._ender(turn))
         except BaseException:
-            self._turn.give_back()
+            self.turn_lock.give_back()
             raise
         request.engine = self.engine
-        request.on_cancel = lambda: self._turn.let_go(number)
+        request.on_cancel = lambda: self.turn_lock.let_go(number)
         return request
 
     def _ender(self, turn: Turn) -> Callable[[BlockPoolBatchEngine, Completion | None], None]:
@@ -163,7 +180,7 @@ class Agent:
                     self._record = self._agents.stamped(turn.conclude(done))
                     self._agents.book.commit(self._record)
             finally:
-                self._turn.give_back()
+                self.turn_lock.give_back()
 
         return ended
 
@@ -171,7 +188,7 @@ class Agent:
 
     def checkpoint(self, label: str) -> None:
         """Give the present point a name to :meth:`rewind` to, or to fork from. A label is moved if it is there."""
-        with self._turn:
+        with self.turn_lock:
             self._change(self._require_known().with_checkpoint(label))
 
     def rewind(self, to: str | int) -> None:
@@ -179,7 +196,7 @@ class Agent:
 
         Raises :class:`~semantic.domain.errors.UnknownPointError`.
         """
-        with self._turn:
+        with self.turn_lock:
             self._change(self._require_known().cut(to))
 
     def fork(self, name: str, at: str | int | None = None) -> "Agent":
@@ -188,7 +205,7 @@ class Agent:
         Nothing is copied: both share what is computed, until they part. Raises
         :class:`~semantic.domain.errors.AgentExistsError`.
         """
-        with self._turn:
+        with self.turn_lock:
             record = self._require_known()
             twin = self._agents.add(evolve(record if at is None else record.cut(at), name=name))
         twin.engine = self.engine
@@ -196,7 +213,7 @@ class Agent:
 
     def forget(self) -> None:
         """Erase the agent, and of its context whatever no other agent refers to, from memory and from disk."""
-        with self._turn:
+        with self.turn_lock:
             erased = self._agents.forget(self._require_known())
             self._is_forgotten = True
         if erased is not None:
@@ -204,17 +221,17 @@ class Agent:
 
     def export(self, file: "str | PathLike[str]") -> None:
         """Write one file that :meth:`Engine.import_agent` takes, here or on another machine with the same model."""
-        with self._turn:
+        with self.turn_lock:
             self._agents.export(self._require_known(), Path(file))
 
     def pin(self) -> None:
         """Keep the context in memory, as it is and as it will be; it yields only to what could not run otherwise."""
-        with self._turn:
+        with self.turn_lock:
             self._agents.pin(self._require_known())
 
     def unpin(self) -> None:
         """Let the context be evicted again."""
-        with self._turn:
+        with self.turn_lock:
             self._agents.unpin(self._require_known())
 
     # -- inside ----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -103,7 +104,7 @@ class Engine:
         """
         self._owner.cancel(request_id)
 
-    # -- the two halves of a submission, for faces that encode on another thread ------------------
+    # -- for faces that wait in another way ------------------------------------------------------
 
     def prepare(self, prompt: Prompt, *, namespace: str = DEFAULT_NAMESPACE, **sampling: Any) -> Submission:
         """Encode and check a prompt. Nothing of the engine changes, so what this gives may be dropped."""
@@ -133,6 +134,14 @@ class Engine:
         request = self._owner.submit(submission)
         request.engine = self
         return request
+
+    def start_flush(self) -> "Future[None]":
+        """What :meth:`flush` waits for."""
+        return self._owner.flush()
+
+    def start_drain(self) -> "Future[None]":
+        """What :meth:`drain` waits for; the engine takes no new request from now on."""
+        return self._owner.drain()
 
     # -- agents ----------------------------------------------------------------------------------
 
@@ -200,7 +209,7 @@ class Engine:
 
         Raises the :class:`~semantic.domain.errors.StoreError` of what could not be written since the last call.
         """
-        self._owner.flush().result()
+        self.start_flush().result()
 
     def drain(self, timeout: float | None = None) -> None:
         """Take no new request from now on, and return when all there are have ended and are durable.
@@ -210,7 +219,7 @@ class Engine:
         working. Raises what :meth:`flush` raises, and ``TimeoutError`` after ``timeout`` seconds: the engine then goes
         on draining, and another call waits again.
         """
-        wait_for(self._owner.drain(), timeout, "the engine has not drained")
+        wait_for(self.start_drain(), timeout, "the engine has not drained")
 
     def close(self) -> None:
         """Cancel what still runs, make the rest durable, give the model back. Closing twice is a no-op."""
