@@ -49,14 +49,28 @@ class AgentFace(Protocol):
     """An agent: a chat whose context is kept."""
 
     @property
+    def name(self) -> str:
+        """What it was called when it was made."""
+
+    @property
     def tokens(self) -> tuple[int, ...]:
         """The token ids of its context."""
+
+    @property
+    def history(self) -> list[dict[str, str]]:
+        """Messages with ``role`` and ``content``."""
 
     def chat(self, message: str, *, max_tokens: int) -> Completion:
         """Say something and wait for the reply."""
 
     def stream(self, message: str, *, max_tokens: int) -> Iterator[Delta]:
         """Say something; the turn is under way when this returns, its last delta carries the completion."""
+
+    def checkpoint(self, label: str) -> None:
+        """Give the present point a name to rewind to."""
+
+    def rewind(self, to: str) -> None:
+        """Go back to a checkpoint."""
 
 
 class EngineFace(Protocol):
