@@ -209,7 +209,7 @@ def experts(lab: Lab, pair: "Pair") -> None:
 
 def conclude(lab: Lab, notes: "Notes") -> None:
     """Fill in the criteria, also after an early stop."""
-    tally, by_phase = notes.tally, dict(notes.phases())
+    tally, by_phase = lab.tally(), dict(notes.phases())
     lab.measure("C1", len(tally.mismatches) if tally.sequences else 1, str(tally))
     lab.measure("C2", tally.ties_over_cap, f"{len(tally.ties)} ties in {tally.tokens} tokens")
     later = [one.beyond for one in notes.taken if not one.is_first]
@@ -226,8 +226,7 @@ def conclude(lab: Lab, notes: "Notes") -> None:
         if ends:
             lab.measure("N2", median(ends), f"median of {len(ends)} turns, {min(ends):.3f} to {max(ends):.3f}")
     if CROSS in by_phase:
-        ratios = [one.ratio for one in by_phase[CROSS]]
-        lab.measure("C6", median(ratios), f"median of {len(ratios)}, {min(ratios):.3f} to {max(ratios):.3f}")
+        lab.estimate("cross queries, with memory over without", [one.ratio for one in by_phase[CROSS]], criterion="C6")
     steps = [one.with_s / one.step_s for one in by_phase.get(REPEATS, ()) if one.step_s]
     if steps:
         lab.measure("N1", median(steps), f"median of {len(steps)}, {min(steps):.1f} to {max(steps):.1f}")
