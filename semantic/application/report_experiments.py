@@ -13,7 +13,7 @@ from semantic.application.ports.experiments import (
     Reviews,
     RunnableExperiment,
 )
-from semantic.domain.errors import NoResultsError, SemanticError
+from semantic.domain.errors import NoResultsError, ReviewUnreadableError, SemanticError
 from semantic.domain.experiments import ResultsDocument
 
 
@@ -49,13 +49,16 @@ class ReportExperiments:
 
     def write_all(self) -> Sequence[str]:
         """The reports of every experiment that has readable results, then the index, which names the others."""
-        listed = self.listed()
         paths: list[str] = []
-        for each in listed:
-            if each.entry.experiment is not None and each.document is not None:
-                paths.extend(self.write_one(each.entry.experiment, each.document))
-        paths.extend(self.writer.write_index(listed))
-        return paths
+        listed = []
+        for each in self.listed():
+            try:
+                if each.entry.experiment is not None and each.document is not None:
+                    paths.extend(self.write_one(each.entry.experiment, each.document))
+            except ReviewUnreadableError as error:
+                each = ListedExperiment(each.entry, error=error)
+            listed.append(each)
+        return [*paths, *self.writer.write_index(listed)]
 
     def write_index(self) -> Sequence[str]:
         """The pages over all experiments; returns where they lie."""

@@ -14,9 +14,10 @@ from semantic.domain.errors import (
     ExperimentDeclarationError,
     NoResultsError,
     ResultsUnreadableError,
+    ReviewUnreadableError,
     SemanticError,
 )
-from semantic.domain.experiments import ResultsDocument
+from semantic.domain.experiments import ResultsDocument, Review
 
 
 def runnable(id: str) -> RunnableExperiment:
@@ -64,6 +65,17 @@ def test_every_experiment_with_results_is_written_and_all_are_listed(reports: Re
         ExperimentDeclarationError,
         ResultsUnreadableError,
     ]
+
+
+def test_a_review_that_cannot_be_read_is_listed_and_hides_no_other() -> None:
+    class Unreadable:
+        def load(self, experiment_id: str) -> Review:
+            raise ReviewUnreadableError("exp_900_review.toml:1: no")
+
+    store, writer = MemoryResultsStore(), MemoryReports()
+    store.save(ResultsDocument(latest=example_execution()))
+    assert list(ReportExperiments(Listed(), store, writer, Unreadable()).write_all()) == ["memory:index"]
+    assert [type(each.error) for each in writer.listed][:2] == [ReviewUnreadableError, type(None)]
 
 
 def test_one_report_is_written_by_itself(reports: ReportExperiments) -> None:

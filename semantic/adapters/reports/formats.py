@@ -50,6 +50,11 @@ def minute(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M}"
 
 
+def moment(when: datetime) -> str:
+    """``2026-11-26 13:33:12 UTC``: what a sign-off names."""
+    return f"{when:%Y-%m-%d %H:%M:%S} UTC"
+
+
 def shown(value: Cell, limit: int | None) -> str:
     """A value on one line, cut at ``limit`` characters."""
     if isinstance(value, bool):
@@ -63,11 +68,13 @@ def shown(value: Cell, limit: int | None) -> str:
 
 def one_line(text: str) -> str:
     """Line breaks become spaces."""
-    return visible(" ".join(text.split()) if re.search(r"[\n\r]", text) else text)
+    return " ".join(text.split()) if re.search(r"[\n\r]", text) else text
 
 
 def visible(text: str) -> str:
-    """Without control characters: a terminal's, and those that turn the direction of writing."""
+    """Without control characters, which a model may well have written: a terminal's, and those that turn the direction
+    of writing. For a whole page, so that none is forgotten.
+    """
     return _INVISIBLE.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
 
 
@@ -78,7 +85,7 @@ def cut(text: str, limit: int | None) -> str:
 
 def log_text(run: RunLog) -> str:
     """What a run logged, with its traceback."""
-    return visible("\n".join([*run.lines, *([run.error] if run.error else [])])) or "(nothing logged)"
+    return "\n".join([*run.lines, *([run.error] if run.error else [])]) or "(nothing logged)"
 
 
 def assignments(parameters: Mapping[str, Parameter]) -> str:

@@ -26,6 +26,7 @@ class IndexLine:
     reports: tuple[Link, ...] = ()
     data: Link | None = None
     adrs: tuple[Link, ...] = ()
+    decision_class: str = ""
 
 
 def index_lines(experiments: Sequence[ListedExperiment], links: Links) -> tuple[IndexLine, ...]:
@@ -68,4 +69,5 @@ def _line(each: ListedExperiment, links: Links) -> IndexLine:
         reports=(Link("Markdown", f"{stem}_report.md"), Link("HTML", f"{stem}_report.html")),
         data=Link("JSON", f"{stem}_results.json"),
         adrs=adrs,
+        decision_class=latest.decision.value,
     )

@@ -41,15 +41,9 @@ class Links:
         ran = (self.folder / f"{stem}_results.json").is_file()
         return Link(experiment_id, f"{stem}_report{suffix}" if ran else "")
 
-    def script(self, source: str) -> Link:
-        """The experiment's own file."""
-        return self._file(Path(source))
-
-    def fixtures(self, source: str, experiment_id: str) -> Link:
-        """The fixtures of its own, else the folder that all share, else nothing."""
-        folder = Path(source).absolute().parent.parent / "fixtures"
-        own = folder / f"{stem_of(experiment_id)}_fixtures.py"
-        return self._file(own) if own.is_file() else self._file(folder) if folder.is_dir() else Link("none")
+    def file(self, path: str) -> Link:
+        """A file of the experiment, by the last parts of its path."""
+        return self._file(Path(path))
 
     def beside(self, name: str) -> Link:
         """A file in the folder of the pages."""

@@ -36,6 +36,7 @@ def markdown_environment() -> Environment:
         number=formats.number,
         day=formats.day,
         minute=formats.minute,
+        moment=formats.moment,
         log_text=formats.log_text,
         plain=plain,
         cell=cell,

@@ -19,7 +19,6 @@ from semantic.domain.experiments import (
     Need,
     NeedStatus,
     Observation,
-    PrerequisiteCheck,
     ResultsDocument,
     RootCause,
 )
@@ -60,7 +59,7 @@ class ReportView:
     experiment: Experiment
     execution: Execution
     document: ResultsDocument
-    profile_note: str
+    setting: str
     parameters: str
     models: tuple[Check, ...]
     dependencies: tuple[Check, ...]
@@ -70,9 +69,9 @@ class ReportView:
     tables: tuple[DataTable, ...]
     findings: tuple[Findings, ...]
     root_cause: RootCause
-    sprint_number: str
+    sprint: str
     environment: tuple[Fact, ...]
-    code: tuple[tuple[str, Link], ...]
+    code: tuple[tuple[str, tuple[Link, ...]], ...]
     documentation: tuple[tuple[str, tuple[Link, ...]], ...]
 
     @property
@@ -104,7 +103,7 @@ def view_of(runnable: RunnableExperiment, document: ResultsDocument, links: Link
         experiment=experiment,
         execution=execution,
         document=document,
-        profile_note=_profile_note(experiment, execution),
+        setting=_setting(experiment, execution),
         parameters=assignments(execution.parameters),
         models=tuple(_models(experiment, execution)),
         dependencies=tuple(_dependencies(experiment, execution)),
@@ -117,14 +116,14 @@ def view_of(runnable: RunnableExperiment, document: ResultsDocument, links: Link
             for kind, heading, word in _FINDINGS
         ),
         root_cause=_root_cause(experiment, execution),
-        sprint_number=experiment.sprint.split(" ")[0],
+        sprint=_sprint(experiment.sprint),
         environment=tuple(_environment(execution)),
         code=(
-            ("Experiment script", links.script(runnable.source)),
-            ("Test fixtures", links.fixtures(runnable.source, experiment.id)),
-            ("Data files", links.beside(f"{experiment.file_stem}_results.json")),
-            ("Report", links.beside(f"{experiment.file_stem}_report.md")),
-            ("Report with plots", links.beside(f"{experiment.file_stem}_report.html")),
+            ("Experiment script", (links.file(runnable.source),)),
+            ("Test fixtures", tuple(links.file(path) for path in runnable.fixtures)),
+            ("Data files", (links.beside(f"{experiment.file_stem}_results.json"),)),
+            ("Report", (links.beside(f"{experiment.file_stem}_report.md"),)),
+            ("Report with plots", (links.beside(f"{experiment.file_stem}_report.html"),)),
         ),
         documentation=(
             ("Related ADRs", tuple(links.adr(name) for name in experiment.related.adrs)),
@@ -134,25 +133,32 @@ def view_of(runnable: RunnableExperiment, document: ResultsDocument, links: Link
     )
 
 
-def _profile_note(experiment: Experiment, execution: Execution) -> str:
-    """A profile that was renamed since still leaves a report."""
-    return next((each.note for each in experiment.profiles if each.name == execution.profile), "no longer declared")
+def _setting(experiment: Experiment, execution: Execution) -> str:
+    """The profile, which may have been renamed since, and what the caller set."""
+    notes = [each.note for each in experiment.profiles if each.name == execution.profile] or ["no longer declared"]
+    note = f", {notes[0]}" if notes[0] else ""
+    set_here = f"; set for this run: {', '.join(execution.overrides)}" if execution.overrides else ""
+    return f"{execution.profile} profile{note}{set_here}"
+
+
+def _sprint(sprint: str) -> str:
+    """``Sprint 2`` of ``2 - Block-Pool Batch Engine``."""
+    number = sprint.partition(" ")[0]
+    return f"Sprint {number}" if number.isdecimal() else "Sprint"
 
 
 def _models(experiment: Experiment, execution: Execution) -> Iterable[Check]:
-    checks = _found(execution, Need.MODEL)
+    checks = [check for check in execution.prerequisites if check.kind is Need.MODEL]
+    ran = any(check.status is NeedStatus.MET for check in checks)
     for check in checks:
-        left_out = {NeedStatus.NOT_RUN: "not run", NeedStatus.DIFFERS: "replaced"}.get(check.status, "")
-        yield Check(
-            not left_out,
-            f"{check.name} ({check.purpose})" + (f": {left_out}, {check.found}" if left_out else ""),
-        )
-    instead = any(deviation.subject == "model" for deviation in execution.deviations)
-    if not checks:
+        met = check.status is NeedStatus.MET
+        yield Check(met, f"{check.name} ({check.purpose})" + ("" if met else f": {check.found}"))
+    if not checks:  # results of schema 1, which kept what differed only
+        ran = not any(deviation.subject == "model" for deviation in execution.deviations)
         for model in experiment.prerequisites.models:
-            why_not = model.not_run_because or (f"{execution.model} was run instead" if instead else "")
-            yield Check(not why_not, f"{model.name} ({model.purpose}){': not run, ' + why_not if why_not else ''}")
-    yield Check(instead, f"Other: {execution.model if instead else 'none'}")
+            why_not = model.not_run_because or ("" if ran else f"{execution.model} was run instead")
+            yield Check(not why_not, f"{model.name} ({model.purpose})" + (f": not run: {why_not}" if why_not else ""))
+    yield Check(not ran, f"Other: {'none' if ran else execution.model}")
 
 
 def _dependencies(experiment: Experiment, execution: Execution) -> Iterable[Check]:
@@ -169,15 +175,10 @@ def _dependencies(experiment: Experiment, execution: Execution) -> Iterable[Chec
 
 
 def _components(experiment: Experiment, execution: Execution) -> Iterable[Check]:
-    absent = {check.name for check in _found(execution, Need.COMPONENT) if check.status is NeedStatus.MISSING}
+    absent = {check.name for check in execution.prerequisites if check.status is NeedStatus.MISSING}
     for component in experiment.prerequisites.components:
         yield Check(component not in absent, component, is_code=True)
     yield Check(False, "Other: none")
-
-
-def _found(execution: Execution, kind: Need) -> list[PrerequisiteCheck]:
-    """As checked before the run; nothing in results of schema 1."""
-    return [check for check in execution.prerequisites if check.kind is kind]
 
 
 def _environment(execution: Execution) -> Iterable[Fact]:

@@ -19,7 +19,10 @@ from semantic.domain.experiments import (
     Execution,
     Experiment,
     Finding,
+    Need,
+    NeedStatus,
     Observation,
+    PrerequisiteCheck,
     Related,
     ResultsDocument,
     RootCause,
@@ -183,6 +186,25 @@ def test_an_approval_of_an_earlier_execution_does_not_pass_for_one_of_this() -> 
     )
 
 
+def test_models_are_checked_off_as_they_were_found() -> None:
+    def found(name: str, status: NeedStatus, found: str) -> PrerequisiteCheck:
+        return PrerequisiteCheck(kind=Need.MODEL, name=name, wanted=name, found=found, status=status, purpose="why")
+
+    left_out = found("Gemma 3 12B", NeedStatus.NOT_RUN, "not run: too large")
+    met = example_execution(prerequisites=(found("SmolLM2", NeedStatus.MET, "smollm2"), left_out))
+    assert "- [x] SmolLM2 (why)\n- [ ] Gemma 3 12B (why): not run: too large\n- [ ] Other: none\n" in rendered(met)
+    another = example_execution(
+        model="mine", prerequisites=(found("SmolLM2", NeedStatus.DIFFERS, "another model ran: mine"), left_out)
+    )
+    assert "- [ ] SmolLM2 (why): another model ran: mine\n" in rendered(another)
+    assert "- [x] Other: mine\n" in rendered(another)
+
+
+def test_what_the_caller_set_stands_with_the_configuration() -> None:
+    report = rendered(example_execution(overrides={"size": 3}, profile="gone"))
+    assert "3. **Configuration**: gone profile, no longer declared; set for this run: size\n" in report
+
+
 def test_findings_of_people_stand_beside_those_of_the_run() -> None:
     declared = example_experiment(observations=(Observation(Finding.ANOMALY, "seen by a person"),))
     assert "- Anomaly 1: odd\n- Anomaly 2: seen by a person" in rendered(example_execution(), declared)
@@ -225,11 +247,14 @@ def test_related_decisions_and_experiments_are_links_where_there_is_something_to
     (adrs / "0004-lanes.md").touch()
     (data / "exp_001_results.json").touch()
     related = Related(adrs=("ADR-0004", "ADR-0099"), experiments=("EXP-001", "EXP-002"), references=("https://e.org",))
-    runnable = RunnableExperiment(example_experiment(related=related), lambda lab: None, "x.py")
+    (tmp_path / "x.py").touch()
+    declared = example_experiment(related=related)
+    runnable = RunnableExperiment(declared, lambda lab: None, str(tmp_path / "x.py"), fixtures=("no_longer_here.py",))
     report = FolderReports(data, adrs).markdown(runnable, ResultsDocument(latest=example_execution()))
     assert "- Related ADRs: [ADR-0004](../../docs/adr/0004-lanes.md), ADR-0099" in report
     assert "- Related experiments: [EXP-001](exp_001_report.md), EXP-002" in report
     assert "- External references: <https://e.org>" in report
+    assert "/x.py](../../x.py)\n- Test fixtures: no_longer_here.py\n" in report
 
 
 def test_log_text_with_fences_of_its_own_stays_inside_its_block() -> None:

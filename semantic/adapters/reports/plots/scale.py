@@ -1,0 +1,75 @@
+"""From values to positions, and the round values to label."""
+
+import math
+import statistics
+from collections.abc import Iterable, Iterator
+
+from attrs import frozen
+
+LOG_FROM = 30.0
+"""An axis is logarithmic if its largest value is so many times its smallest, and most values crowd near the latter."""
+
+_STEPS = (1.0, 2.0, 5.0, 10.0)
+
+
+@frozen
+class Scale:
+    """Maps ``low`` to ``start`` and ``high`` to ``end``, linearly or by the logarithm."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    is_log: bool = False
+
+    def __call__(self, value: float) -> float:
+        low, high, at = (math.log10(each) if self.is_log else each for each in (self.low, self.high, value))
+        return self.start + (at - low) / (high - low) * (self.end - self.start)
+
+    def ticks(self, about: int = 5) -> list[float]:
+        """Round values within the range, both ends included where they are round."""
+        return list(_log_ticks(self.low, self.high, about) if self.is_log else _ticks(self.low, self.high, about))
+
+
+def scale_over(values: Iterable[float], start: float, end: float, *, may_be_log: bool = True) -> Scale:
+    """A scale with all of the values (at least one) inside.
+
+    Logarithmic where they are positive, far apart and uneven; else it begins at 0 where 0 is near enough to belong.
+    """
+    found = list(values)
+    low, high = min(found), max(found)
+    if may_be_log and low > 0 and high / low >= LOG_FROM and statistics.median(found) < (low + high) / 4:
+        return Scale(low / 1.15, high * 1.15, start, end, is_log=True)
+    if low == high:
+        around = abs(low) or 1.0
+        low, high = (0.0, 2 * around) if low >= 0 else (-2 * around, 0.0)
+    elif 0 <= low <= high / 2:
+        low = 0.0
+    margin = 0.06 * (high - low)
+    return Scale(low if low == 0 else low - margin, high if high == 0 else high + margin, start, end)
+
+
+def tick_label(value: float) -> str:
+    """``0.25``, ``512``, ``16k``, ``2.5M``: short, and the same number for a reader."""
+    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= size:
+            return f"{value / (1e3 if suffix == 'k' else size):.4g}{suffix}"
+    return f"{value:.4g}"
+
+
+def _ticks(low: float, high: float, about: int) -> Iterator[float]:
+    rough = (high - low) / about
+    magnitude = 10.0 ** math.floor(math.log10(rough))
+    step = next(size * magnitude for size in _STEPS if size * magnitude >= rough * 0.999)
+    for count in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1):
+        yield round(count * step, 12)
+
+
+def _log_ticks(low: float, high: float, about: int) -> list[float]:
+    """1, 2 and 5 of every power of ten; where that is too many, powers alone, and then not all of them."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    fine = [size * 10.0**power for power in powers for size in (1, 2, 5) if low <= size * 10.0**power <= high]
+    if len(fine) <= about + 2:
+        return fine
+    coarse = [10.0**power for power in powers if low <= 10.0**power <= high]
+    return coarse[:: max(1, round(len(coarse) / about))]
