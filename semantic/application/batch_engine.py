@@ -313,7 +313,10 @@ class BlockPoolBatchEngine:
             loaded_blocks=transfer.loaded_blocks,
             lost_blocks=transfer.lost_blocks,
             store=self.tier.stats() if self.tier is not None else None,
-            **self._counts,
+            steps=self._counts["steps"],
+            prefilled_tokens=self._counts["prefilled_tokens"],
+            generated_tokens=self._counts["generated_tokens"],
+            finished_requests=self._counts["finished_requests"],
         )
 
     def close(self) -> list[Output]:

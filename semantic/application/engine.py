@@ -201,8 +201,8 @@ class Engine:
         return self.tokenizer.encode_chat(prompt)  # type: ignore[arg-type]
 
     def stats(self) -> EngineStats:
-        """Counts as of the last step. Works after :meth:`close` too."""
-        return self._owner.stats
+        """Counts as of the last step, latencies over a window. Works after :meth:`close` too."""
+        return self._owner.stats()
 
     def flush(self) -> None:
         """Return when all that was finished before is durable; without a store that is at once, after this step.

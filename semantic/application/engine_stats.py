@@ -3,6 +3,26 @@
 from attrs import frozen
 
 from semantic.application.store_tier import StoreTierStats
+from semantic.domain.value_objects.percentiles import Percentiles
+
+
+@frozen(kw_only=True)
+class TierBytes:
+    """Bytes of keys and values, each where it is: in use, at rest in memory, on disk, and on the way there."""
+
+    live: int
+    resident: int
+    store: int
+    pending_writes: int
+
+
+@frozen(kw_only=True)
+class HitRates:
+    """Shares of the prompt tokens of admitted requests, by where they came from; they add up to 1."""
+
+    memory: float
+    store: float
+    computed: float
 
 
 @frozen(kw_only=True)
@@ -14,6 +34,10 @@ class EngineStats:
     ``pool_free_blocks`` can be handed out now; of them ``pool_cached_blocks`` hold context that nobody uses at the
     moment. Of the ``prompt_tokens`` of admitted requests, ``cached_tokens_from_memory`` and
     ``cached_tokens_from_store`` were not computed. ``store`` is None without a store.
+
+    ``ttft_s`` (from submission to the first token, of the last 1,000 requests), ``token_gap_s`` (between tokens that
+    are handed over, the last 10,000) and ``tokens_per_s`` (the last 5 s) are measured by the thread that hands tokens
+    over; the batch engine alone has none.
     """
 
     waiting: int
@@ -39,3 +63,35 @@ class EngineStats:
     loaded_blocks: int
     lost_blocks: int
     store: StoreTierStats | None = None
+    ttft_s: Percentiles | None = None
+    token_gap_s: Percentiles | None = None
+    tokens_per_s: float = 0.0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether any request is running or waiting."""
+        return self.running + self.waiting > 0
+
+    @property
+    def pool_bytes_free(self) -> int:
+        """Bytes of blocks that hold nothing: what is neither live nor resident."""
+        return (self.pool_free_blocks - self.pool_cached_blocks) * self.block_bytes
+
+    @property
+    def tier_bytes(self) -> TierBytes:
+        """Bytes by tier. In memory a block counts whole, however much of it is filled."""
+        return TierBytes(
+            live=self.pool_blocks_in_use * self.block_bytes,
+            resident=self.pool_cached_blocks * self.block_bytes,
+            store=0 if self.store is None else self.store.store.bytes,
+            pending_writes=0 if self.store is None else self.store.pending_bytes,
+        )
+
+    @property
+    def hit_rates(self) -> HitRates | None:
+        """Where prompts came from, since the engine was opened; None before the first was admitted."""
+        if not self.prompt_tokens:
+            return None
+        memory = self.cached_tokens_from_memory / self.prompt_tokens
+        store = self.cached_tokens_from_store / self.prompt_tokens
+        return HitRates(memory=memory, store=store, computed=1 - memory - store)

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 
 from semantic.application.batch_engine import NO_TERMS, BlockPoolBatchEngine, Output
 from semantic.application.engine_stats import EngineStats
+from semantic.application.latencies import Latencies, Progress
 from semantic.application.ports.telemetry import Telemetry
 from semantic.application.requests import Request
 from semantic.domain.errors import (
@@ -26,6 +27,7 @@ from semantic.domain.errors import (
 from semantic.domain.identifiers import RequestId
 from semantic.domain.value_objects import Completion, Delta, SamplingParams, Terms
 from semantic.domain.value_objects.cache_context import DEFAULT_NAMESPACE
+from semantic.domain.value_objects.percentiles import Percentiles
 
 Result = TypeVar("Result")
 
@@ -53,6 +55,7 @@ class _Live:
 
     request: Request
     submission: Submission
+    progress: Progress
 
 
 @frozen
@@ -81,7 +84,8 @@ class OwnerThread:
         self._refusal: Exception | None = None
         self._is_draining = False
         self._newest_id = -1
-        self.stats: EngineStats
+        self._counts: EngineStats
+        self._latencies = Latencies()
         started: Future[BlockPoolBatchEngine] = Future()
         self._thread = threading.Thread(target=self._run, args=(build, started), name="semantic-engine", daemon=True)
         self._thread.start()
@@ -120,7 +124,7 @@ class OwnerThread:
             self.engine.refuse_if_full(len(self._live))
             request = Request(self.engine.new_request_id(), self._request_cancel)
             self._newest_id = request.id
-            self._live[request.id] = _Live(request, submission)
+            self._live[request.id] = _Live(request, submission, Progress(submitted_at))
             self._commands.put(_Command(run, refuse))
         return request
 
@@ -171,6 +175,15 @@ class OwnerThread:
             self._is_draining = True
         return drained
 
+    def stats(self) -> EngineStats:
+        """Counts as of the last step, latencies as of now."""
+        return evolve(
+            self._counts,
+            ttft_s=Percentiles.of(self._latencies.ttft_s.values()),
+            token_gap_s=Percentiles.of(self._latencies.token_gap_s.values()),
+            tokens_per_s=self._latencies.rate.per_second(self.engine.clock.monotonic()),
+        )
+
     def close(self) -> None:
         """Cancel what is left, release the model, end the thread. Closing twice is a no-op."""
         if os.getpid() != self._process:  # a fork's copy has no thread to end
@@ -209,7 +222,7 @@ class OwnerThread:
     def _run(self, build: Callable[[], BlockPoolBatchEngine], started: "Future[BlockPoolBatchEngine]") -> None:
         try:
             engine = build()
-            self.stats = engine.stats()
+            self._counts = engine.stats()
             self._hear_of_the_store(engine)
         except BaseException as error:  # noqa: BLE001 - handed to the opener
             started.set_exception(error)
@@ -241,15 +254,18 @@ class OwnerThread:
                 if command is None:
                     return
                 command.run(engine)
-                self.stats = engine.stats()
+                self._counts = engine.stats()
                 del command  # it holds its request, which holds the caller's engine
             self._deliver(engine, engine.step())
 
     def _deliver(self, engine: BlockPoolBatchEngine, outputs: list[Output]) -> None:
         """Publish the counts first, so that whoever has a completion sees the blocks it gave back."""
-        self.stats = engine.stats()
+        self._counts = engine.stats()
+        now = engine.clock.monotonic() if outputs else 0.0
         for output in outputs:
             live = self._live[output.request_id]
+            if output.delta is not None and output.delta.token_ids:
+                self._latencies.record(live.progress, len(output.delta.token_ids), now)
             if output.error is not None:
                 self._end(live, output.error)
             elif output.delta is not None and output.delta.completion is not None:
