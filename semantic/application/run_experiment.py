@@ -29,13 +29,13 @@ from semantic.application.ports.telemetry import Telemetry
 from semantic.application.reference_session import ReferenceSession
 from semantic.application.report_experiments import ReportExperiments
 from semantic.application.resuming import check_resumable
+from semantic.application.sweep import Order, orders_of
 from semantic.domain.errors import (
     ExperimentNotFoundError,
     MissingPrerequisiteError,
     ResultsTooNewError,
     ResultsUnreadableError,
     SemanticError,
-    UnknownExperimentOptionError,
 )
 from semantic.domain.experiments import (
     EnvironmentFacts,
@@ -61,6 +61,7 @@ class Outcome:
     experiment_id: str
     execution: Execution | None = None
     error: SemanticError | None = None
+    variant: str = ""
 
 
 @define(kw_only=True)
@@ -106,33 +107,42 @@ class RunExperiment:
         self,
         experiment_ids: Sequence[str],
         profile: str = "quick",
-        overrides: Mapping[str, Parameter] | None = None,
+        settings: Mapping[str, str] | None = None,
+        sweep: Mapping[str, str] | None = None,
         *,
         resume: bool = False,
     ) -> Iterator[Outcome]:
         """Run them in order, each saved before the next; one that can't be read or begun does not keep the others.
 
-        Ids, profile and overrides are looked at before the first runs: what is not there raises.
+        ``settings`` and ``sweep`` are parameters as written on a command line. Ids, profile and parameters are looked
+        at before the first runs: what is not there raises.
         """
-        self._check_options(experiment_ids, profile, overrides)
+        orders: list[Order | Outcome] = []
         for experiment_id in experiment_ids:
-            try:
-                execution = self.run(experiment_id, profile, overrides, resume=resume)
-            except SemanticError as error:
-                yield Outcome(experiment_id, error=error)
-            else:
-                yield Outcome(experiment_id, execution)
+            orders += self._orders(experiment_id, profile, settings, sweep)
+        for order in orders:
+            yield self._carried_out(order, profile, resume=resume) if isinstance(order, Order) else order
 
-    def _check_options(
-        self, experiment_ids: Sequence[str], profile: str, overrides: Mapping[str, Parameter] | None
-    ) -> None:
-        for experiment_id in experiment_ids:
-            try:
-                self.catalogue.find(experiment_id).declaration.parameters(profile, overrides)
-            except (ExperimentNotFoundError, UnknownExperimentOptionError):
-                raise
-            except SemanticError:
-                continue  # told when its turn comes
+    def _orders(
+        self, experiment_id: str, profile: str, settings: Mapping[str, str] | None, sweep: Mapping[str, str] | None
+    ) -> Sequence[Order | Outcome]:
+        try:
+            declaration = self.catalogue.find(experiment_id).declaration
+        except ExperimentNotFoundError:
+            raise
+        except SemanticError as error:
+            return [Outcome(experiment_id, error=error)]
+        orders = orders_of(declaration, settings, sweep)
+        for order in orders:
+            declaration.parameters(profile, order.overrides)
+        return orders
+
+    def _carried_out(self, order: Order, profile: str, *, resume: bool) -> Outcome:
+        try:
+            execution = self.run(order.experiment_id, profile, order.overrides, variant=order.variant, resume=resume)
+        except SemanticError as error:
+            return Outcome(order.experiment_id, error=error, variant=order.variant)
+        return Outcome(order.experiment_id, execution, variant=order.variant)
 
     def run(
         self,

@@ -4,16 +4,16 @@ import ast
 import hashlib
 import importlib.util
 import re
-import traceback
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+from semantic.adapters.reports.script_reading import criterion_lines, line_in, unmeasured
 from semantic.application.ports.experiments import CatalogueEntry, RunnableExperiment
 from semantic.domain.errors import ExperimentDeclarationError, ExperimentNotFoundError, SemanticError
 from semantic.domain.experiments import Experiment
 
-_FILE = re.compile(r"exp_(\d{3})_.+\.py")
+FILE_NAME = re.compile(r"exp_(\d{3})_.+\.py")
 
 
 class FolderCatalogue:
@@ -28,7 +28,7 @@ class FolderCatalogue:
 
     def find(self, experiment_id: str) -> RunnableExperiment:
         """Read the experiment of this id; ``exp-1`` and ``1`` are EXP-001 too."""
-        wanted = _normalised(experiment_id)
+        wanted = normalised_id(experiment_id)
         paths = [path for path in self._paths() if _id_of(path) == wanted]
         if not paths:
             there_are = ", ".join(_id_of(path) for path in self._paths()) or "none"
@@ -45,7 +45,7 @@ class FolderCatalogue:
         scripts = self.folder / "scripts"
         if not scripts.is_dir():
             raise ExperimentNotFoundError(f"{scripts} is no folder; pass --experiments DIR or set SEMANTIC_EXPERIMENTS")
-        return sorted(path for path in scripts.iterdir() if _FILE.fullmatch(path.name))
+        return sorted(path for path in scripts.iterdir() if FILE_NAME.fullmatch(path.name))
 
     def _entry(self, path: Path) -> CatalogueEntry:
         same = [other for other in self._paths() if _id_of(other) == _id_of(path) and other != path]
@@ -57,13 +57,14 @@ class FolderCatalogue:
             return CatalogueEntry(_id_of(path), str(path), error=error)
 
 
-def _normalised(experiment_id: str) -> str:
+def normalised_id(experiment_id: str) -> str:
+    """``EXP-001`` for ``exp-1``, ``exp_001`` and ``1`` too."""
     digits = re.fullmatch(r"(?:exp[-_ ]?)?(\d{1,3})", experiment_id.strip(), re.IGNORECASE)
     return f"EXP-{int(digits.group(1)):03d}" if digits else experiment_id.upper()
 
 
 def _id_of(path: Path) -> str:
-    matched = _FILE.fullmatch(path.name)
+    matched = FILE_NAME.fullmatch(path.name)
     assert matched is not None
     return f"EXP-{matched.group(1)}"
 
@@ -76,7 +77,7 @@ def _read(path: Path) -> RunnableExperiment:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise ExperimentDeclarationError(f"{path}:{_line_in(path, error)}: {type(error).__name__}: {error}") from error
+        raise ExperimentDeclarationError(f"{path}:{line_in(path, error)}: {type(error).__name__}: {error}") from error
     declaration, run = getattr(module, "EXPERIMENT", None), getattr(module, "run", None)
     if not isinstance(declaration, Experiment) or not callable(run):
         raise ExperimentDeclarationError(
@@ -85,13 +86,16 @@ def _read(path: Path) -> RunnableExperiment:
     if declaration.id != _id_of(path):
         raise ExperimentDeclarationError(f"{path}: declares {declaration.id}; its name says {_id_of(path)}")
     text = path.read_bytes()
+    tree = ast.parse(text)
+    lines = criterion_lines(tree, [criterion.id for criterion in declaration.criteria])
     return RunnableExperiment(
         declaration,
         run,
         str(path),
         sha256=hashlib.sha256(text).hexdigest(),
         fixtures=_fixtures_of(module, path),
-        lines=criterion_lines(text.decode(), [criterion.id for criterion in declaration.criteria]),
+        lines=lines,
+        unmeasured=unmeasured(tree, lines),
     )
 
 
@@ -101,23 +105,3 @@ def _fixtures_of(module: ModuleType, path: Path) -> tuple[str, ...]:
     loaded = [value.__file__ for value in vars(module).values() if isinstance(value, ModuleType)]
     files = {Path(file) for file in loaded if file}
     return tuple(str(folder / file.name) for file in sorted(files) if file.parent.resolve() == folder.resolve())
-
-
-def criterion_lines(source: str, ids: Collection[str]) -> dict[str, int]:
-    """The line in which each criterion is declared: where a call such as ``must("C1", ...)`` begins with its id."""
-    lines = {}
-    for call in ast.walk(ast.parse(source)):
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.args:
-            first = call.args[0]
-            is_criterion = call.func.id in ("must", "nice", "Criterion")
-            if is_criterion and isinstance(first, ast.Constant) and first.value in ids:
-                lines[str(first.value)] = call.lineno
-    return lines
-
-
-def _line_in(path: Path, error: Exception) -> int:
-    """The line of this file that the error came through; of a syntax error, the line it names."""
-    if isinstance(error, SyntaxError) and error.filename == str(path):
-        return error.lineno or 1
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    return lines[-1] or 1 if lines else 1

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 class RunnableExperiment:
     """A declaration and the function that carries it out.
 
-    ``source`` says where it was read, ``sha256`` what was read there, ``fixtures`` which of its fixtures it uses, and
-    ``lines`` in which line each criterion is declared, by its id, where that is known.
+    ``source`` says where it was read, ``sha256`` what was read there, ``fixtures`` which of its fixtures it uses.
+    ``lines`` says in which line each criterion is declared, by its id, where that is known; ``unmeasured`` are criteria
+    that the script names nowhere else, so that nothing can measure them.
     """
 
     declaration: Experiment
@@ -26,6 +27,7 @@ class RunnableExperiment:
     sha256: str = ""
     fixtures: tuple[str, ...] = ()
     lines: Mapping[str, int] = field(factory=dict)
+    unmeasured: tuple[str, ...] = ()
 
 
 @frozen

@@ -1,5 +1,13 @@
 """Validation experiments: how one is declared, what it leaves behind, and how a decision follows."""
 
+from semantic.domain.experiments.comparison import (
+    Change,
+    ComparedExecutions,
+    ComparedFact,
+    ComparedValue,
+    Side,
+    compare_executions,
+)
 from semantic.domain.experiments.criteria import (
     Comparison,
     Criterion,
@@ -79,7 +87,11 @@ __all__ = [
     "TOKENS_PER_TIE",
     "Artifact",
     "Cell",
+    "Change",
+    "ComparedExecutions",
+    "ComparedFact",
     "ComparedSequence",
+    "ComparedValue",
     "Comparison",
     "Criterion",
     "CriterionResult",
@@ -122,6 +134,7 @@ __all__ = [
     "RunLog",
     "Samples",
     "Series",
+    "Side",
     "SignOff",
     "Status",
     "Step",
@@ -133,6 +146,7 @@ __all__ = [
     "at_most",
     "check_prerequisites",
     "close_calls",
+    "compare_executions",
     "compare_token_ids",
     "confidence_of",
     "decide",

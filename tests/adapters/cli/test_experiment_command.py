@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from xml.etree import ElementTree as xml
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -19,6 +20,7 @@ from semantic.adapters.fakes.stores import FakeStores
 from semantic.adapters.reports.folder_catalogue import FolderCatalogue
 from semantic.adapters.reports.folder_reports import FolderReports
 from semantic.adapters.reports.json_store import JsonResultsStore
+from semantic.adapters.reports.review_files import FolderReviews
 from semantic.application.run_experiment import RunExperiment
 
 SCRIPT = """
@@ -67,6 +69,7 @@ def invoke(folder: Path) -> Invoke:
             memory_probe=FakeMemoryProbe(),
             results_store=JsonResultsStore(data),
             report_writer=FolderReports(data),
+            reviews=FolderReviews(data),
             environment_probe=FakeEnvironment(),
             telemetry=RecordingTelemetry(),
             listener=listener,
@@ -127,7 +130,7 @@ def test_run_as_json_prints_one_document(invoke: Invoke) -> None:
     [
         (["EXP-009"], "no experiment EXP-009"),
         (["EXP-001", "--profile", "slow"], "no profile 'slow'"),
-        ([], "Missing argument"),
+        ([], "name the experiments to run, or pass --all"),
     ],
 )
 def test_wrong_usage_exits_with_2_before_anything_runs(
@@ -169,3 +172,243 @@ def test_list_names_what_is_broken_beside_the_others_and_exits_with_1(invoke: In
     assert result.exit_code == 1
     assert "EXP-001" in result.output
     assert "exp_005_x.py: must define EXPERIMENT" in result.output
+
+
+# -- parameters, sweeps, several, JUnit ----------------------------------------------------------------
+
+
+SIZES = """
+from semantic.adapters.fakes.experiments import example_experiment
+EXPERIMENT = example_experiment(id="{id}", title="Sizes")
+def run(lab):
+    lab.measure("C1", lab.parameters["size"] - 4, "less 4")
+    lab.measure("N1", lab.parameters["seed"], "the seed")
+"""
+
+
+def test_set_gives_a_parameter_its_declared_type(invoke: Invoke, folder: Path) -> None:
+    write(folder, "EXP-006", SIZES.format(id="EXP-006"))
+    assert invoke("run", "EXP-006").exit_code == 1
+    result = invoke("run", "EXP-006", "--set", "size=4", "--set", "seed=7", "--json")
+    (printed,) = json.loads(result.stdout)
+    assert (printed["decision"], printed["overrides"]) == ("GO", {"size": 4, "seed": 7})
+    assert [one["subject"] for one in printed["deviations"]] == ["parameter size", "parameter seed"]
+
+
+def test_a_sweep_runs_every_combination_and_sets_the_results_side_by_side(invoke: Invoke, folder: Path) -> None:
+    write(folder, "EXP-006", SIZES.format(id="EXP-006"))
+    result = invoke("run", "EXP-006", "--sweep", "size=4,8", "--sweep", "seed=1,2")
+    assert result.exit_code == 1
+    lines = [" ".join(line.split()) for line in result.output.splitlines()]
+    assert "criterion size=4+seed=1 size=4+seed=2 size=8+seed=1 size=8+seed=2" in lines
+    assert "C1 0 0 ! 4 ! 4" in lines
+    assert "decision GO GO NO-GO NO-GO" in lines
+    assert sorted(path.name for path in (folder / "data" / "sweeps").iterdir())[:2] == [
+        "exp_006_results.size=4+seed=1.json",
+        "exp_006_results.size=4+seed=2.json",
+    ]
+    assert not (folder / "data" / "exp_006_results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--set", "sizes=4"], "no parameter 'sizes'; there are seed, size"),
+        (["--set", "size=many"], "parameter size is like 1, got 'many'"),
+        (["--set", "size"], "--set takes name=value"),
+        (["--sweep", "size="], "the sweep of size names no value"),
+        (["--sweep", "size=1,2", "--set", "size=3"], "size is both set and swept"),
+        (["--all"], "name the experiments to run, or pass --all"),
+    ],
+)
+def test_parameters_that_make_no_sense_exit_with_2_before_anything_runs(
+    invoke: Invoke, folder: Path, arguments: list[str], complaint: str
+) -> None:
+    result = invoke("run", "EXP-001", *arguments)
+    assert (result.exit_code, complaint in result.output) == (2, True), result.output
+    assert not (folder / "data").exists()
+
+
+def test_all_runs_every_experiment_and_a_broken_one_keeps_none_from_running(invoke: Invoke, folder: Path) -> None:
+    (folder / "scripts" / "exp_004_x.py").unlink()
+    write(folder, "EXP-000", "import nothing_of_this_name\n")
+    result = invoke("run", "--all")
+    assert result.exit_code == 1
+    assert [line.split("  ")[:2] for line in result.output.splitlines()[-4:]] == [
+        ["EXP-000", "not run"],
+        ["EXP-001", "GO"],
+        ["EXP-002", "NO-GO"],
+        ["EXP-003", "CONDITIONAL GO"],
+    ]
+
+
+def test_junit_has_a_case_for_each_criterion_and_decision_and_an_error_for_what_could_not_run(
+    invoke: Invoke, folder: Path, tmp_path: Path
+) -> None:
+    write(folder, "EXP-005", "import nothing_of_this_name\n")
+    invoke("run", "1", "2", "5", "--junit", str(tmp_path / "out" / "junit.xml"))
+    suites = xml.parse(tmp_path / "out" / "junit.xml").getroot()
+    counts = [(suite.get("name"), suite.get("tests"), suite.get("failures"), suite.get("errors")) for suite in suites]
+    assert counts == [("EXP-001", "3", "0", "0"), ("EXP-002", "3", "2", "0"), ("EXP-005", "1", "0", "1")]
+    assert [case.get("name") for case in suites[1] if case.find("failure") is not None] == [
+        "C1 Differences",
+        "decision NO-GO",
+    ]
+    assert [case.get("name") for case in suites[0] if case.find("skipped") is not None] == ["N1 Seconds"]
+
+
+def test_an_interrupted_run_goes_on_with_resume(invoke: Invoke, folder: Path) -> None:
+    write(
+        folder,
+        "EXP-006",
+        """
+from pathlib import Path
+from semantic.adapters.fakes.experiments import example_experiment
+EXPERIMENT = example_experiment(id="EXP-006")
+MARK = Path(__file__).with_suffix(".mark")
+def run(lab):
+    def work():
+        with MARK.open("a") as file:
+            file.write("x")
+        return 0
+    lab.measure("C1", lab.step("one", work), "kept")
+    if MARK.read_text() == "x" and not lab.is_done("one"):
+        raise KeyboardInterrupt
+""",
+    )
+    first = invoke("run", "EXP-006")
+    assert (first.exit_code, "--resume goes on from there" in first.output) == (130, True)
+    assert invoke("list").output.splitlines()[-1].split("  ")[0] == "EXP-006"
+    assert "failed (partial)" in invoke("list").output
+    second = invoke("run", "EXP-006", "--resume")
+    assert second.exit_code == 0, second.output
+    assert (folder / "scripts" / "exp_006_x.mark").read_text() == "x"
+
+
+# -- what is stored ------------------------------------------------------------------------------------
+
+
+def test_show_prints_the_latest_execution_with_evidence_hypotheses_and_history(invoke: Invoke) -> None:
+    invoke("run", "EXP-002")
+    invoke("run", "EXP-002", "--set", "size=5")
+    printed = invoke("show", "2").output
+    assert "EXP-002 An example: NO-GO" in printed
+    assert "C1: counted" in printed
+    assert "fail    Nothing differs" in printed
+    assert "parameter size: 5 (set by the caller) (declared: 2)" in printed
+    assert [line.split("  ")[0] for line in printed.splitlines()[-1:]] == ["@1"]
+    assert "run 1: only" in invoke("show", "2", "--log").output
+
+
+def test_show_of_what_never_ran_says_how_to_run_it(invoke: Invoke) -> None:
+    result = invoke("show", "EXP-001")
+    assert result.exit_code == 1
+    assert "semantic experiment run EXP-001" in " ".join(result.output.split())
+
+
+def test_report_writes_again_from_what_is_stored(invoke: Invoke, folder: Path) -> None:
+    invoke("run", "EXP-001")
+    report = folder / "data" / "exp_001_report.md"
+    report.unlink()
+    (folder / "data" / "exp_001_review.toml").write_text('[sign_off]\nreviewer = "R. Viewer"\n')
+    result = invoke("report", "EXP-001")
+    assert result.exit_code == 0
+    assert str(report) in result.output.splitlines()
+    assert "R. Viewer" in report.read_text()
+    assert invoke("report").exit_code == 0
+
+
+def test_compare_tells_what_differs_and_exits_with_1_where_a_verdict_changed(invoke: Invoke, folder: Path) -> None:
+    write(folder, "EXP-006", SIZES.format(id="EXP-006"))
+    data = str(folder / "data")
+    for size in ("4", "4", "5"):
+        invoke("run", "EXP-006", "--set", f"size={size}")
+    same = invoke("compare", "EXP-006@1", "EXP-006@2", "--data", data)
+    assert (same.exit_code, "decision" in same.output) == (0, False)
+    result = invoke("compare", "EXP-006@1", f"{data}/exp_006_results.json", "--data", data)
+    assert result.exit_code == 1
+    lines = [" ".join(line.split()) for line in result.output.splitlines()]
+    assert "decision GO NO-GO" in lines
+    assert "parameter size 4 5" in lines
+    assert "! C1 0 1 - verdict changed" in lines
+    assert "N1 42 42 1.000 same" in lines
+
+
+def test_compare_of_folders_takes_what_both_have(invoke: Invoke, folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    invoke("run", "EXP-001", "EXP-002")
+    invoke("run", "EXP-002", "EXP-003", "--data", str(other))
+    result = invoke("compare", str(folder / "data"), str(other), "--json")
+    assert [one["second"].split(" ")[0] for one in json.loads(result.stdout)] == ["EXP-002"]
+    single = invoke("compare", "EXP-002", str(other), "--data", str(folder / "data"))
+    assert single.exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["nothing", "EXP-009", "EXP-001@7", "EXP-001@2020-01"])
+def test_compare_of_what_is_not_there_is_wrong_usage(invoke: Invoke, folder: Path, name: str) -> None:
+    invoke("run", "EXP-001")
+    assert invoke("compare", "EXP-001", name, "--data", str(folder / "data")).exit_code == 2
+
+
+# -- for authors ---------------------------------------------------------------------------------------
+
+
+def test_new_writes_a_script_with_the_next_free_id_that_runs_as_it_is(invoke: Invoke, folder: Path) -> None:
+    result = invoke("new", 'Time to the "first" token', "--experiments", str(folder))
+    path = folder / "scripts" / "exp_005_time_to_the_first_token.py"
+    assert result.output.splitlines()[0] == str(path)
+    ran = invoke("run", "EXP-005", "--json")
+    (printed,) = json.loads(ran.stdout)
+    assert printed["title"] == 'Time to the "first" token'
+    assert printed["decision"] in ("GO", "NO-GO", "CONDITIONAL GO")
+    assert printed["stopped_early"] == ""
+    assert [one["criterion_id"] for one in printed["criteria"] if one["measured"] is None] == []
+    assert invoke("validate").exit_code == 0
+
+
+def test_new_makes_the_folders_where_there_are_none(invoke: Invoke, tmp_path: Path) -> None:
+    result = invoke("new", "First", "--experiments", str(tmp_path / "mine"))
+    assert result.exit_code == 0
+    assert (tmp_path / "mine" / "scripts" / "exp_001_first.py").is_file()
+    assert invoke("new", "!!!", "--experiments", str(tmp_path / "mine")).exit_code == 1
+
+
+def test_validate_is_content_with_what_is_right_and_warns_of_what_did_not_run(invoke: Invoke) -> None:
+    result = invoke("validate")
+    assert result.exit_code == 0
+    assert "has not run yet" in result.output
+    assert result.output.splitlines()[-1] == "all experiments are valid"
+    assert invoke("validate", "--strict").exit_code == 1
+
+
+def test_validate_finds_what_is_wrong(invoke: Invoke, folder: Path) -> None:
+    invoke("run", "EXP-001", "EXP-002", "EXP-003")
+    data, adrs = folder / "data", folder / "adr"
+    adrs.mkdir()
+    (adrs / "0004-lanes.md").write_text("EXP-002 shows it.")
+    (data / "exp_001_results.json").write_text("{")
+    (data / "exp_003_review.toml").write_text("sumary = 1")
+    write(folder, "EXP-005", "import nothing_of_this_name\n")
+    text = SCRIPT.format(id="EXP-006", value=0, more="").replace("EXPERIMENT = example_experiment(", DECLARED)
+    write(folder, "EXP-006", text)
+    result = invoke("validate", "--adrs", str(adrs), "--json")
+    assert result.exit_code == 1
+    found = {(one["experiment_id"], one["text"]) for one in json.loads(result.stdout) if not one["is_warning"]}
+    assert ("EXP-002", "is named by ADR-0004, and its `related` does not name that") in found
+    assert ("EXP-006", "names ADR-0009, which is not there") in found
+    assert ("EXP-006", "criterion C2 is declared, and nothing in the script measures it") in found
+    assert {id for id, _ in found} == {"EXP-001", "EXP-002", "EXP-003", "EXP-005", "EXP-006"}
+    where = [one["where"] for one in json.loads(result.stdout) if "criterion C2" in one["text"]]
+    assert where[0].endswith("exp_006_x.py:6")
+
+
+DECLARED = """from semantic.experiments import Hypothesis, Related, exactly, must
+EXPERIMENT = example_experiment(
+    hypotheses=(Hypothesis("h", ("C1", "C2")),), related=Related(adrs=("ADR-0009",)), criteria=(
+    must("C2", "Never", exactly(0)), must("C1", "a", exactly(0))),"""
+
+
+def test_help_says_what_each_command_does_and_how_it_exits(invoke: Invoke) -> None:
+    assert "Exits with 0 only if all are GO" in " ".join(invoke("run", "--help").output.split())
+    for command in ("new", "list", "run", "report", "show", "compare", "validate"):
+        assert command in invoke("--help").output
