@@ -6,7 +6,15 @@ from typing import Any
 
 from semantic.application.ports.block_store import BlockStore, BlockToSave, StoredBlock, Tensor, TensorHeader
 from semantic.domain.identifiers import BlockHash
-from semantic.domain.value_objects import AgentKind, AgentRecord, Checkpoint, HistoryEntry, block_hash, pack_tokens
+from semantic.domain.value_objects import (
+    AgentKind,
+    AgentRecord,
+    ChatOptions,
+    Checkpoint,
+    HistoryEntry,
+    block_hash,
+    pack_tokens,
+)
 
 ROOT = BlockHash(b"\x11" * 32)
 CONTEXT = "c" * 64
@@ -79,5 +87,6 @@ def record(name: str = "alice", **changes: Any) -> AgentRecord:
         "checkpoints": (Checkpoint(label="start", num_tokens=2, num_entries=1),),
         "turns": 1,
         "updated_at": "2026-11-26T10:00:00+00:00",
+        "chat": ChatOptions.of([{"type": "function", "description": "Grüße \ud800 🦜"}], {"enable_thinking": False}),
     }
     return AgentRecord(**{**fields, **changes})

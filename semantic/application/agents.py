@@ -1,7 +1,7 @@
 """The agents of an engine, by namespace and name. Safe to use from any thread."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +14,7 @@ from semantic.application.agent_book import AgentBook, AgentKey, key_of
 from semantic.application.agent_travel import Lent
 from semantic.application.batch_engine import BlockPoolBatchEngine
 from semantic.application.chat_context import ChatContext, Said
+from semantic.application.chat_options import Tools, chat_options
 from semantic.application.owner_thread import OwnerThread, Submission
 from semantic.application.ports.agent_archive import AgentArchive, ArchivedAgent
 from semantic.application.ports.block_store import BlockToSave, Place, Tensor, TensorHeader, scratch
@@ -31,6 +32,7 @@ from semantic.domain.errors import (
 from semantic.domain.value_objects import (
     AgentKind,
     AgentRecord,
+    ChatOptions,
     Completion,
     FinishReason,
     HistoryEntry,
@@ -73,10 +75,18 @@ class Agents:
             found = [agent for key, agent in self._agents.items() if namespace in (None, key[0])]
         return sorted(found, key=lambda agent: (agent.namespace, agent.name))
 
-    def get_or_make(self, name: str, system: str | None, namespace: str) -> Agent:
-        """The agent of this name, made if it isn't there."""
+    def get_or_make(
+        self,
+        name: str,
+        namespace: str,
+        *,
+        system: str | None = None,
+        tools: Tools | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> Agent:
+        """The agent of this name, made if it isn't there; None stands for what one that is there has."""
         self._owner.refuse_if_over()
-        new = self._new(name, system, namespace)
+        new = self._new(name, namespace, system, chat_options(self._engine.tokenizer, tools, chat_template_kwargs))
         key = _checked(new)
         with self._lock:
             found = self._agents.get(key)
@@ -84,23 +94,28 @@ class Agents:
             try:
                 return self.add(new)
             except AgentExistsError:  # another thread was faster
-                return self.get_or_make(name, system, namespace)
-        if system is not None and system != found.record.system:
-            raise AgentExistsError(
-                f"agent {name!r} is there already with the system message {found.record.system!r}; "
-                "leave system= out to continue with it, forget it first, or choose another name"
-            )
+                return self.get_or_make(
+                    name, namespace, system=system, tools=tools, chat_template_kwargs=chat_template_kwargs
+                )
+        has = found.record
+        if system is not None and system != has.system:
+            raise _other(name, "system", f"the system message {has.system!r}")
+        if tools is not None and new.chat.tools_json != has.chat.tools_json:
+            raise _other(name, "tools", f"the tools {has.chat.tools_json}")
+        if chat_template_kwargs is not None and new.chat.template_kwargs_json != has.chat.template_kwargs_json:
+            raise _other(name, "chat_template_kwargs", f"the template arguments {has.chat.template_kwargs_json}")
         return found
 
-    def _new(self, name: str, system: str | None, namespace: str) -> AgentRecord:
+    def _new(self, name: str, namespace: str, system: str | None, chat: ChatOptions) -> AgentRecord:
         profile = self._engine.model.profile
         return AgentRecord(
             namespace=namespace,
             name=name,
             model=profile.identity,
             model_name=profile.name,
-            kind=AgentKind.NEW if system is None else AgentKind.CHAT,
+            kind=AgentKind.CHAT if chat or system is not None else AgentKind.NEW,
             history=() if system is None else (HistoryEntry(role="system", content=system, end=0),),
+            chat=chat,
         )
 
     def add(self, record: AgentRecord) -> Agent:
@@ -285,6 +300,13 @@ def _remembering(tensors: list[Tensor]) -> Place:
         return tensors
 
     return place
+
+
+def _other(name: str, keyword: str, what: str) -> AgentExistsError:
+    return AgentExistsError(
+        f"agent {name!r} is there already with {what}; "
+        f"leave {keyword}= out to continue with it, forget it first, or choose another name"
+    )
 
 
 def _checked(record: AgentRecord) -> AgentKey:

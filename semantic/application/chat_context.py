@@ -56,14 +56,17 @@ class ChatContext:
         Where the template renders earlier turns otherwise than they were computed, telemetry says from which token
         on; what lies before is used again, the rest is computed as it is now.
         """
-        token_ids = self._tokenizer.encode_chat([*_messages(record.history), *(one.message for one in new)])
+        messages = [*_messages(record.history), *(one.message for one in new)]
+        token_ids = self._tokenizer.encode_chat(messages, record.chat)
         self._report_divergence(record, token_ids)
         return token_ids
 
     def stable(self, record: AgentRecord, new: Sequence[Said] = ()) -> list[int]:
         """The token ids with which every rendering begins that continues the history and the new messages."""
         messages = [*_messages(record.history), *(one.message for one in new)]
-        renderings = [self._tokenizer.encode_chat([*messages, Said("user", probe).message]) for probe in _PROBES]
+        renderings = [
+            self._tokenizer.encode_chat([*messages, Said("user", probe).message], record.chat) for probe in _PROBES
+        ]
         return renderings[0][: common_tokens(*map(pack_tokens, renderings))]
 
     def _report_divergence(self, record: AgentRecord, token_ids: Sequence[int]) -> None:

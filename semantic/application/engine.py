@@ -1,7 +1,7 @@
 """The engine's public face: safe to use from any thread."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from os import PathLike
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, Self
 from semantic.application.agent import Agent
 from semantic.application.agents import Agents
 from semantic.application.batch_engine import BlockPoolBatchEngine
+from semantic.application.chat_options import Tools, chat_options
 from semantic.application.engine_stats import EngineStats
 from semantic.application.owner_thread import OwnerThread, Submission
 from semantic.application.ports.agent_archive import AgentArchive
@@ -38,10 +39,11 @@ class Engine:
     """Generates for any number of callers at once. Use it as a context manager, or :meth:`close` it.
 
     Keyword arguments of the generating methods are the fields of
-    :class:`~semantic.domain.value_objects.SamplingParams`: ``max_tokens``, ``temp``, ``top_p``, ``min_p``, ``top_k``,
-    ``seed``, ``stop``, ``stop_token_ids``..., and those of :class:`~semantic.domain.value_objects.Terms`:
+    :class:`~semantic.domain.value_objects.SamplingParams`: ``max_tokens``, ``temp``, ``top_p``, ``seed``, ``stop``,
+    ``repetition_penalty``, ``logprobs`` and more; those of :class:`~semantic.domain.value_objects.Terms`:
     ``priority`` (``"interactive"`` or ``"background"``) and ``deadline_s``, after which
-    :class:`~semantic.domain.errors.DeadlineExceededError` ends the request. What one
+    :class:`~semantic.domain.errors.DeadlineExceededError` ends the request; and for prompts of chat messages ``tools``
+    (JSON schemas, or functions) and ``chat_template_kwargs``, which go to the tokenizer's chat template. What one
     ``namespace`` has computed is never used in another.
     """
 
@@ -106,12 +108,20 @@ class Engine:
 
     # -- for faces that wait in another way ------------------------------------------------------
 
-    def prepare(self, prompt: Prompt, *, namespace: str = DEFAULT_NAMESPACE, **sampling: Any) -> Submission:
+    def prepare(
+        self,
+        prompt: Prompt,
+        *,
+        namespace: str = DEFAULT_NAMESPACE,
+        tools: Tools | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        **sampling: Any,
+    ) -> Submission:
         """Encode and check a prompt. Nothing of the engine changes, so what this gives may be dropped."""
         self._owner.refuse_if_over()
         terms = Terms.taken_from(sampling)
         params = SamplingParams.from_keywords(sampling)
-        token_ids = self.encode(prompt)
+        token_ids = self.encode(prompt, tools=tools, chat_template_kwargs=chat_template_kwargs)
         return Submission(
             prompt_token_ids=token_ids,
             sampling=self._owner.engine.check(token_ids, params),
@@ -145,14 +155,26 @@ class Engine:
 
     # -- agents ----------------------------------------------------------------------------------
 
-    def agent(self, name: str, *, system: str | None = None, namespace: str = DEFAULT_NAMESPACE) -> Agent:
+    def agent(
+        self,
+        name: str,
+        *,
+        system: str | None = None,
+        tools: Tools | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        namespace: str = DEFAULT_NAMESPACE,
+    ) -> Agent:
         """The agent of this name: the one that is there, also from an earlier process on the same store, or a new one.
 
-        ``system`` is the message that its chat begins with. Raises
-        :class:`~semantic.domain.errors.AgentExistsError` if it is there with another one, and
-        :class:`~semantic.domain.errors.AgentOfOtherModelError` if the store's agent was made by another model.
+        ``system`` is the message that its chat begins with, ``tools`` and ``chat_template_kwargs`` are what its chat
+        template gets on every turn. Raises :class:`~semantic.domain.errors.AgentExistsError` if it is there with other
+        ones, and :class:`~semantic.domain.errors.AgentOfOtherModelError` if the store's agent was made by another
+        model.
         """
-        return self._held(self._agents.get_or_make(name, system, check_namespace(namespace)))
+        agent = self._agents.get_or_make(
+            name, check_namespace(namespace), system=system, tools=tools, chat_template_kwargs=chat_template_kwargs
+        )
+        return self._held(agent)
 
     def agents(self, *, namespace: str | None = None) -> list[Agent]:
         """All agents of this model, or those of one namespace, by name."""
@@ -175,17 +197,28 @@ class Engine:
 
     # -- facts and ends --------------------------------------------------------------------------
 
-    def encode(self, prompt: Prompt) -> list[int]:
+    def encode(
+        self,
+        prompt: Prompt,
+        *,
+        tools: Tools | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> list[int]:
         """The token ids of a prompt: a str as ``mlx_lm.generate`` encodes it, messages through the chat template.
 
-        Arrays of ids are taken as their ``tolist()``.
+        Arrays of ids are taken as their ``tolist()``. ``tools`` and ``chat_template_kwargs`` are for messages alone.
         """
+        options = chat_options(self.tokenizer, tools, chat_template_kwargs)
         prompt = prompt.tolist() if hasattr(prompt, "tolist") else prompt
         if isinstance(prompt, (bytes, bytearray)) or not isinstance(prompt, Sequence):
             raise InvalidRequestError(f"{_PROMPT_KINDS}; got {type(prompt).__name__}")
         if len(prompt) == 0:
             raise EmptyPromptError("the prompt is empty; pass some text, token ids or messages")
-        if not isinstance(prompt, str) and all(isinstance(item, int) for item in prompt):
+        is_text = isinstance(prompt, str)
+        is_token_ids = not is_text and all(isinstance(item, int) for item in prompt)
+        if options and (is_text or is_token_ids):
+            raise InvalidRequestError("tools and chat_template_kwargs go with a prompt of chat messages")
+        if is_token_ids:
             return [int(token_id) for token_id in prompt]  # type: ignore[arg-type]
         if self.tokenizer is None:
             raise TokenizerRequiredError(
@@ -198,7 +231,7 @@ class Engine:
             raise InvalidRequestError(
                 f"{_PROMPT_KINDS}; got a list of {', '.join(sorted({type(item).__name__ for item in prompt}))}"
             )
-        return self.tokenizer.encode_chat(prompt)  # type: ignore[arg-type]
+        return self.tokenizer.encode_chat(prompt, options)  # type: ignore[arg-type]
 
     def stats(self) -> EngineStats:
         """Counts as of the last step, latencies over a window. Works after :meth:`close` too."""

@@ -114,7 +114,7 @@ class SteppedEngine:
         return [handle.result() for handle in handles]
 
     def agent(self, name: str, *, system: str | None = None, namespace: str = "default") -> Agent:
-        return self.agents.get_or_make(name, system, namespace)
+        return self.agents.get_or_make(name, namespace, system=system)
 
     def flush(self) -> None:
         if self.batch.tier is not None:

@@ -19,7 +19,8 @@ from semantic.adapters.fakes import (
 from semantic.adapters.fakes.archive import MemoryArchive
 from semantic.application.engine import Engine
 from semantic.application.make_cache import cache_context
-from semantic.domain.value_objects import Completion, Reuse
+from semantic.application.ports.tokenizer import NO_OPTIONS
+from semantic.domain.value_objects import ChatOptions, Completion, Reuse
 
 SOON = 10.0
 """Seconds after which a test gives up on another thread."""
@@ -87,8 +88,8 @@ class Gate:
 class Forgetful(FakeTokenizer):
     """Its template leaves out what earlier replies thought: all up to the last space."""
 
-    def encode_chat(self, messages: Sequence[Any]) -> list[int]:
-        return super().encode_chat([self._without_thoughts(message) for message in messages])
+    def encode_chat(self, messages: Sequence[Any], options: ChatOptions = NO_OPTIONS) -> list[int]:
+        return super().encode_chat([self._without_thoughts(message) for message in messages], options)
 
     def _without_thoughts(self, message: Any) -> Any:
         if message["role"] != "assistant":

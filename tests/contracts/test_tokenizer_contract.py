@@ -7,9 +7,15 @@ import pytest
 from semantic.adapters.fakes import FakeTokenizer
 from semantic.application.ports.tokenizer import Tokenizer
 from semantic.domain.errors import ChatTemplateError
+from semantic.domain.value_objects import ChatOptions
 
 TEXTS = ["a", "hello world", "two  spaces ", "line\nbreak", "日本語 and ünïcödé", "🦜🦜", ""]
-TEMPLATE = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}<assistant>"
+TEMPLATE = (
+    "{% if tools %}<tools>{{ tools | tojson }}{% endif %}"
+    "{% if greeting is defined %}<with>{{ {'greeting': greeting} | tojson }}{% endif %}"
+    "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}<assistant>"
+)
+WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 
 
 def bytes_of_transformers() -> Tokenizer:
@@ -67,6 +73,38 @@ def test_some_token_ends_a_sequence_and_plain_text_does_not_contain_it(tokenizer
 def test_messages_are_rendered_with_a_generation_prompt(tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode_chat([{"role": "user", "content": "Hi"}])
     assert tokenizer.decode(ids) == "<user>Hi<assistant>"
+
+
+def test_the_template_gets_the_tools_and_its_own_arguments(tokenizer: Tokenizer) -> None:
+    options = ChatOptions.of([WEATHER], {"greeting": "Olá"})
+    ids = tokenizer.encode_chat([{"role": "user", "content": "Hi"}], options)
+    tools = '[{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]'
+    assert tokenizer.decode(ids) == f'<tools>{tools}<with>{{"greeting": "Olá"}}<user>Hi<assistant>'
+
+
+def weather(city: str) -> str:
+    """How the weather is.
+
+    Args:
+        city: Where.
+    """
+    return city
+
+
+def nameless(city):  # type: ignore[no-untyped-def]
+    return city
+
+
+def test_a_function_is_described_by_its_name_and_docstring(tokenizer: Tokenizer) -> None:
+    schema = tokenizer.describe_tool(weather)
+    assert schema["type"] == "function"
+    assert schema["function"]["name"] == "weather"
+    assert schema["function"]["description"].startswith("How the weather is.")
+
+
+def test_a_function_without_a_docstring_is_a_named_error(tokenizer: Tokenizer) -> None:
+    with pytest.raises(ChatTemplateError, match="nameless"):
+        tokenizer.describe_tool(nameless)
 
 
 def test_messages_that_cannot_be_rendered_are_a_named_error(tokenizer: Tokenizer) -> None:

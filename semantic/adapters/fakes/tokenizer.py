@@ -1,10 +1,12 @@
 """A tokenizer of bytes: text is UTF-8, token ``b + 1`` is byte ``b``, and token 0 ends a sequence."""
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from semantic.application.ports.tokenizer import ChatMessage
+from semantic.application.ports.tokenizer import NO_OPTIONS, ChatMessage
 from semantic.domain.errors import ChatTemplateError
+from semantic.domain.value_objects import ChatOptions
 
 END = 0
 VOCAB_SIZE = 257
@@ -19,13 +21,24 @@ class FakeTokenizer:
         """One token for each UTF-8 byte."""
         return [byte + 1 for byte in text.encode()]
 
-    def encode_chat(self, messages: Sequence[ChatMessage]) -> list[int]:
-        """``<role>content`` for each message, then ``<assistant>``."""
+    def encode_chat(self, messages: Sequence[ChatMessage], options: ChatOptions = NO_OPTIONS) -> list[int]:
+        """``<role>content`` for each message, then ``<assistant>``; options come before, as ``<tools>`` and ``<with>``.
+
+        They are written as JSON.
+        """
         try:
             rendered = "".join(f"<{message['role']}>{message['content']}" for message in messages)
         except (KeyError, TypeError) as error:
             raise ChatTemplateError(f"a chat message is a mapping with role and content: {error!r}") from error
-        return self.encode(rendered + "<assistant>")
+        tools = f"<tools>{options.tools_json}" if options.tools else ""
+        template_kwargs = f"<with>{options.template_kwargs_json}" if options.template_kwargs else ""
+        return self.encode(tools + template_kwargs + rendered + "<assistant>")
+
+    def describe_tool(self, function: Callable[..., Any]) -> Mapping[str, Any]:
+        """Its name and its docstring, which it must have."""
+        if not function.__doc__:
+            raise ChatTemplateError(f"the function {function.__name__} has no docstring")
+        return {"type": "function", "function": {"name": function.__name__, "description": function.__doc__}}
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text; bytes that form no character become U+FFFD."""

@@ -2,13 +2,14 @@
 ``mlx_lm.generate``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 
-from semantic.application.ports.tokenizer import ChatMessage, Detokenizer, Tokenizer
+from semantic.application.ports.tokenizer import NO_OPTIONS, ChatMessage, Detokenizer, Tokenizer
 from semantic.domain.errors import ChatTemplateError, InvalidRequestError
+from semantic.domain.value_objects import ChatOptions
 
 
 class MLXTokenizer(Tokenizer):
@@ -32,18 +33,29 @@ class MLXTokenizer(Tokenizer):
         except (UnicodeEncodeError, TypeError) as exc:
             raise InvalidRequestError(f"the prompt is no valid Unicode text: {exc}") from exc
 
-    def encode_chat(self, messages: Sequence[ChatMessage]) -> list[int]:
+    def encode_chat(self, messages: Sequence[ChatMessage], options: ChatOptions = NO_OPTIONS) -> list[int]:
         if not self._tokenizer.has_chat_template:
             raise ChatTemplateError(
                 "this model's tokenizer has no chat template; pass the prompt as one string or as token ids"
             )
+        given = options.template_kwargs | ({"tools": options.tools} if options.tools else {})
         try:
-            return list(self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True))
+            return list(self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, **given))
         except Exception as exc:  # a template raises whatever its author chose
             raise ChatTemplateError(
                 f"the chat template refused these messages ({type(exc).__name__}: {exc}); each is "
                 '{"role": "system" | "user" | "assistant", "content": "..."}'
+                + (f", and the options were {sorted(given)}" if given else "")
             ) from exc
+
+    def describe_tool(self, function: Callable[..., Any]) -> Mapping[str, Any]:
+        """As ``apply_chat_template`` describes functions."""
+        from transformers.utils import get_json_schema  # takes its time, and few pass functions
+
+        try:
+            return dict(get_json_schema(function))
+        except Exception as exc:
+            raise ChatTemplateError(f"the function {function!r} can't be described as a tool: {exc}") from exc
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Through the streaming decoder, whose treatment of the first space differs from the tokenizer's

@@ -1,7 +1,11 @@
 """The tokenizer port."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
+
+from semantic.domain.value_objects import ChatOptions
+
+NO_OPTIONS = ChatOptions()
 
 ChatMessage = Mapping[str, Any]
 """``{"role": ..., "content": ...}`` as the tokenizer's chat template takes it."""
@@ -30,8 +34,14 @@ class Tokenizer(Protocol):
         Text that ``continues`` another gets none.
         """
 
-    def encode_chat(self, messages: Sequence[ChatMessage]) -> list[int]:
-        """Render messages through the chat template with a generation prompt. Raises ``ChatTemplateError``."""
+    def encode_chat(self, messages: Sequence[ChatMessage], options: ChatOptions = NO_OPTIONS) -> list[int]:
+        """Render messages through the chat template with a generation prompt, as ``apply_chat_template`` does.
+
+        What the template makes of the options, or leaves out, is its own affair. Raises ``ChatTemplateError``.
+        """
+
+    def describe_tool(self, function: Callable[..., Any]) -> Mapping[str, Any]:
+        """The JSON schema of a function that is a tool. Raises ``ChatTemplateError`` where hints or docs lack."""
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of finished token ids."""

@@ -3,6 +3,7 @@
 from semantic.domain.value_objects.agent_record import AgentKind, AgentRecord, Checkpoint, HistoryEntry
 from semantic.domain.value_objects.cache_context import CacheContext, block_hash, check_namespace
 from semantic.domain.value_objects.cache_spec import ModelCacheSpec
+from semantic.domain.value_objects.chat_options import ChatOptions
 from semantic.domain.value_objects.completion import (
     Completion,
     Delta,
@@ -24,6 +25,7 @@ __all__ = [
     "AgentKind",
     "AgentRecord",
     "CacheContext",
+    "ChatOptions",
     "Checkpoint",
     "Completion",
     "Delta",

@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from enum import StrEnum
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from semantic.domain.errors import InvalidRequestError, UnknownPointError
+from semantic.domain.value_objects.chat_options import ChatOptions
 from semantic.domain.value_objects.packed_tokens import common_tokens, pack_tokens
 
 
@@ -43,7 +44,7 @@ class AgentRecord:
     """An agent at its last committed turn. ``model`` and ``model_name``: whose tokens these are.
 
     ``model`` is the model's fingerprint, with those of its adapters behind plus signs: under another adapter the same
-    tokens have other keys and values, and another author.
+    tokens have other keys and values, and another author. ``chat``: what its template is given besides the messages.
     """
 
     namespace: str
@@ -56,6 +57,7 @@ class AgentRecord:
     checkpoints: tuple[Checkpoint, ...] = ()
     turns: int = 0
     updated_at: str = ""
+    chat: ChatOptions = field(factory=ChatOptions)
 
     @property
     def system(self) -> str | None:

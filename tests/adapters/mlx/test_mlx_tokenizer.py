@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from semantic.adapters.mlx.tokenizer import MLXTokenizer
 from semantic.domain.errors import ChatTemplateError, InvalidRequestError
+from semantic.domain.value_objects import ChatOptions
 
 pytestmark = pytest.mark.mlx
 
@@ -83,6 +84,33 @@ def test_messages_that_the_template_refuses_are_the_callers_error() -> None:
     refusing = "{{ raise_exception('only users may speak') }}"
     with pytest.raises(ChatTemplateError, match="only users may speak"):
         tokenizer(refusing).encode_chat([{"role": "system", "content": "hi"}])
+
+
+def test_tools_and_arguments_are_rendered_as_apply_chat_template_renders_them() -> None:
+    template = TEMPLATE + "{{ tools | tojson }}{{ enable_thinking }}"
+
+    def weather(city: str) -> str:
+        """How the weather is.
+
+        Args:
+            city: Where.
+        """
+        return city
+
+    theirs = TokenizerWrapper(fast(template), BPEStreamingDetokenizer)
+    messages = [{"role": "user", "content": "hi"}]
+    expected = theirs.apply_chat_template(
+        messages, add_generation_prompt=True, tools=[weather, {"type": "x"}], enable_thinking=False
+    )
+    ours = tokenizer(template)
+    options = ChatOptions.of([ours.describe_tool(weather), {"type": "x"}], {"enable_thinking": False})
+    assert ours.encode_chat(messages, options) == expected
+
+
+def test_arguments_that_the_template_refuses_are_named_beside_its_words() -> None:
+    refusing = "{% if tools %}{{ raise_exception('no tools here') }}{% endif %}"
+    with pytest.raises(ChatTemplateError, match=r"no tools here.*\['tools'\]"):
+        tokenizer(refusing).encode_chat([{"role": "user", "content": "hi"}], ChatOptions.of([{"type": "x"}]))
 
 
 def test_text_that_is_no_unicode_is_the_callers_error() -> None:
