@@ -105,6 +105,7 @@ class BlockPoolBatchEngine:
             sampling,
             self.model.profile,
             total_blocks=self.pool.total_blocks,
+            room_needed=self.cache.transfer.room_needed,
             has_tokenizer=self.tokenizer is not None,
         )
 

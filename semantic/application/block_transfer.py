@@ -77,16 +77,35 @@ class BlockTransfer:
 
     def weight(self, start: int, num_tokens: int, *, with_state: bool) -> int:
         """What a block with these tokens weighs once it is sealed."""
-        nbytes = self._memory.sealed_bytes(start, num_tokens, with_state=with_state)
-        return max(1, -(-nbytes * self._pool.block_weight // self._block_bytes)) if self._block_bytes else 1
+        return self._units(self._memory.sealed_bytes(start, num_tokens, with_state=with_state))
+
+    def live_weight(self, num_tokens: int, num_blocks: int) -> int:
+        """What each of a sequence's own ``num_blocks`` blocks weighs if it grows to so many tokens.
+
+        Windows make a long sequence's blocks lighter than full ones: it never holds all of every layer at once.
+        """
+        if self._memory.seals_in_place or not self._block_bytes or not num_blocks:
+            return self._pool.block_weight
+        return self._units(self._memory.live_bytes(num_tokens), num_blocks)
+
+    def room_needed(self, num_tokens: int) -> int:
+        """How many blocks of the usual weight make room for a sequence that grows to so many tokens."""
+        blocks = self._memory.live_bytes(num_tokens)
+        return -(-blocks // self._block_bytes) if self._block_bytes else 0
+
+    def _units(self, nbytes: int, shares: int = 1) -> int:
+        """So many bytes in the pool's units, in each of so many shares."""
+        if not self._block_bytes:
+            return 1
+        return max(1, -(-nbytes * self._pool.block_weight // (self._block_bytes * shares)))
 
     def weight_of(self, block: KVBlock) -> int:
         """What a block weighs in memory."""
         return self.weight(block.start, block.num_tokens, with_state=block.has_state)
 
-    def has_room_for(self, num_blocks: int, sealed: Iterable[KVBlock]) -> bool:
-        """Whether so many blocks and these sealed ones can be allocated now."""
-        return num_blocks * self._pool.block_weight + sum(map(self.weight_of, sealed)) <= self._pool.room(1)
+    def has_room_for(self, num_blocks: int, weight: int, sealed: Iterable[KVBlock]) -> bool:
+        """Whether so many blocks of this weight and these sealed ones can be allocated now."""
+        return num_blocks * weight + sum(map(self.weight_of, sealed)) <= self._pool.room(1)
 
     def allocate_for(self, block: KVBlock) -> BlockId | None:
         """A block to load or to seal this one into; None if there is no room for it."""

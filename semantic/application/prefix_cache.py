@@ -158,11 +158,12 @@ class PrefixCache:
         needed = sequence.block_table.blocks_needed(num_tokens)
         needed -= sum(part.take is Take.SHARE for part in parts) if self._in_place else 0
         apart = [] if self._in_place else [part.block for part in parts if part.take is Take.LOAD]
+        weight = self.transfer.live_weight(num_tokens, needed)
         self._pool.share(there)
-        if not self.transfer.has_room_for(needed, apart):
+        if not self.transfer.has_room_for(needed, weight, apart):
             self.transfer.release(there[::-1])
             return False
-        fresh = self.transfer.allocate(needed)
+        fresh = self.transfer.allocate(needed, weight)
         lease.parts, lease.placed = parts, [self._take(part, fresh, lease) for part in parts]
         if self._in_place:
             sequence.admit([*lease.placed, *fresh])

@@ -1,6 +1,6 @@
 """What can never be served is refused before it is queued."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import attrs
 
@@ -33,9 +33,12 @@ def check_request(
     profile: ModelProfile,
     *,
     total_blocks: int,
+    room_needed: Callable[[int], int],
     has_tokenizer: bool,
 ) -> SamplingParams:
     """Return ``sampling`` with ``max_tokens`` cut to what the model's context leaves.
+
+    ``room_needed`` says of a number of tokens how many of the pool's ``total_blocks`` make room for them.
 
     Raises what :func:`check_prompt` raises, :class:`PromptTooLongError`, :class:`RequestTooLargeError`,
     :class:`TokenizerRequiredError`, or their base :class:`InvalidRequestError`.
@@ -54,7 +57,7 @@ def check_request(
         if room <= 0:
             raise PromptTooLongError(len(prompt_token_ids), profile.context_length)
         sampling = attrs.evolve(sampling, max_tokens=min(sampling.max_tokens, room))
-    needed = profile.cache_spec.blocks_for_tokens(len(prompt_token_ids) + sampling.max_tokens - 1)
+    needed = room_needed(len(prompt_token_ids) + sampling.max_tokens - 1)
     if needed > total_blocks:
         raise RequestTooLargeError(needed, total_blocks, profile.cache_spec.block_tokens)
     return sampling

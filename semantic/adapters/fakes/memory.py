@@ -99,6 +99,10 @@ class FakeMemory:
         assert block.rows == 0, "a block was copied over another's contents"
         self._fill(block, self.blocks[source].held(num_tokens))
 
+    def live_bytes(self, num_tokens: int) -> int:
+        """Whole blocks."""
+        return self.spec.blocks_for_tokens(num_tokens) * self.spec.bytes_per_block
+
     def sealed_bytes(self, start: int, num_tokens: int, *, with_state: bool) -> int:
         """A whole block's."""
         return self.spec.bytes_per_block

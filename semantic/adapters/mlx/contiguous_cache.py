@@ -37,7 +37,7 @@ class ContiguousSequenceCache:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays that the layers hold, room for growth included."""
-        return sum(array.nbytes for _, array in self._arrays())
+        return sum(leaf.nbytes for leaf in self.leaves if not leaf.empty())
 
     def evaluate(self) -> None:
         """Compute what is still lazy, so that nothing hangs on the tokens that led here."""
@@ -104,6 +104,13 @@ class ContiguousMemory:
     def copy(self, source: BlockId, target: BlockId, num_tokens: int) -> None:
         """Never needed: a sealed block isn't written on, so a part of it can be resumed where it is."""
         raise AssertionError("contiguous blocks are not copied")
+
+    def live_bytes(self, num_tokens: int) -> int:
+        """Rows in whole blocks, as mlx_lm's caches grow, and windows as far as they are filled.
+
+        While a prompt is read, a window holds up to a chunk more; the next decode step drops that.
+        """
+        return self._spec.live_bytes_at(num_tokens)
 
     def sealed_bytes(self, start: int, num_tokens: int, *, with_state: bool) -> int:
         """Rows for each token, and the states: a window of what it holds by then, a recurrent one whole."""

@@ -92,6 +92,10 @@ class PagedMemory:
         for there, here in zip(self._arena.rows(new, num_tokens), self._arena.rows(old, num_tokens), strict=True):
             np.copyto(there, here)
 
+    def live_bytes(self, num_tokens: int) -> int:
+        """Whole pages."""
+        return self.spec.blocks_for_tokens(num_tokens) * self._arena.slot_bytes
+
     def sealed_bytes(self, start: int, num_tokens: int, *, with_state: bool) -> int:
         """A page, however full."""
         return self._arena.slot_bytes

@@ -126,6 +126,9 @@ class CacheMemory(Protocol):
     def copy(self, source: BlockId, target: BlockId, num_tokens: int) -> None:
         """Fill the fresh block ``target`` with the first ``num_tokens`` tokens of ``source``."""
 
+    def live_bytes(self, num_tokens: int) -> int:
+        """Bytes that an open cache takes once it holds so many tokens, shared blocks counted in full."""
+
     def sealed_bytes(self, start: int, num_tokens: int, *, with_state: bool) -> int:
         """Bytes that a block with these tokens takes once it is sealed, or received."""
 

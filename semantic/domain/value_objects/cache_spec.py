@@ -108,6 +108,11 @@ class ModelCacheSpec:
         )
         return windows + self.state_bytes_per_sequence
 
+    def live_bytes_at(self, num_tokens: int) -> int:
+        """Bytes of one sequence of so many tokens that grows block by block and drops what leaves a window at once."""
+        rows = self.blocks_for_tokens(num_tokens) * self.block_tokens * self.bytes_per_token
+        return rows + self.state_bytes_at(num_tokens)
+
     def blocks_for_tokens(self, num_tokens: int) -> int:
         """Blocks that hold ``num_tokens`` tokens of one sequence; the last one may be partly filled."""
         require_int("num_tokens", num_tokens, 0)

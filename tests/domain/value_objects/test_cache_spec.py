@@ -92,6 +92,16 @@ def test_a_recurrent_layer_costs_its_state_at_any_length() -> None:
     assert [spec.bytes_for_tokens(n) for n in (0, 1, 257)] == [5_000, 2_102_152, 4_199_304]
 
 
+def test_a_sequence_that_drops_what_leaves_a_window_holds_whole_blocks_the_window_and_the_state() -> None:
+    spec = ModelCacheSpec(layers=[LayerSpec.recurrent(5_000), LayerSpec.full(8, 256), LayerSpec.sliding(512, 4, 64)])
+    assert [spec.live_bytes_at(n) for n in (0, 1, 257, 9_000)] == [
+        5_000,
+        5_000 + 256 * 8_192 + 1 * 1_024,
+        5_000 + 512 * 8_192 + 257 * 1_024,
+        5_000 + 9_216 * 8_192 + 512 * 1_024,
+    ]
+
+
 def test_recurrent_layers_are_not_quantised() -> None:
     layers = [LayerSpec.recurrent(5_000), LayerSpec.full(8, 256)]
     assert ModelCacheSpec(layers=layers, precision=KVPrecision(bits=4)).state_bytes_per_sequence == 5_000
