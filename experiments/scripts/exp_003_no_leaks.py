@@ -117,7 +117,7 @@ EXPERIMENT = Experiment(
         sprint="Repeat with failing requests among the good ones",
         future="Repeat with the tiers and the store, whose memory is bounded and not flat",
     ),
-    related=Related(experiments=("EXP-004",)),
+    related=Related(adrs=("ADR-0010",), experiments=("EXP-004",)),
 )
 
 

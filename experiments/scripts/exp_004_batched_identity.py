@@ -136,7 +136,7 @@ EXPERIMENT = Experiment(
         sprint="Repeat with sampled decoding, where the seed belongs to the request",
         future="Repeat with shared prefixes and after eviction",
     ),
-    related=Related(adrs=("ADR-0004",), experiments=("EXP-001", "EXP-003")),
+    related=Related(adrs=("ADR-0003", "ADR-0004", "ADR-0007"), experiments=("EXP-001", "EXP-003")),
 )
 
 

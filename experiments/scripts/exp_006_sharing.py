@@ -137,7 +137,7 @@ EXPERIMENT = Experiment(
         sprint="Repeat with a model with windows or recurrent state, which shares at kept states only",
         future="Repeat with a hundred branches of one agent",
     ),
-    related=Related(adrs=("ADR-0004", "ADR-0008"), experiments=("EXP-004", "EXP-008")),
+    related=Related(adrs=("ADR-0004", "ADR-0008", "ADR-0011"), experiments=("EXP-004", "EXP-008")),
 )
 
 

@@ -143,7 +143,7 @@ def test_everything_that_an_execution_can_hold_comes_back_as_it_was_saved(tmp_pa
     )
     store = JsonResultsStore(tmp_path)
     store.save(ResultsDocument(latest=execution))
-    assert store.load("EXP-900") == ResultsDocument(latest=execution)
+    assert store.load("EXP-900", "pairs=3") == ResultsDocument(latest=execution)
 
 
 def test_a_file_of_schema_1_is_read_with_what_it_did_not_keep_left_open() -> None:
