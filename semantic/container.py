@@ -25,11 +25,13 @@ from semantic.application.engine_options import EngineOptions
 from semantic.application.open_engine import OpenEngine
 from semantic.application.ports.agent_archive import AgentArchive
 from semantic.application.ports.clock import Clock
+from semantic.application.ports.live_board import LiveBoard
 from semantic.application.ports.memory_probe import MemoryProbe
 from semantic.application.ports.model_factory import ModelFactory
 from semantic.application.ports.model_source import ModelSource
 from semantic.application.ports.telemetry import Telemetry
 from semantic.application.ports.tokenizer import Tokenizer
+from semantic.application.stats_reporter import StatsReporter
 from semantic.application.store_tier import StoreTier
 from semantic.domain.errors import InvalidSettingError
 from semantic.domain.value_objects import parse_size
@@ -144,6 +146,23 @@ def _open_tier(clock: Clock, telemetry: Telemetry) -> Callable[[EngineOptions], 
     return open_tier
 
 
+def _live_board(settings: Settings) -> LiveBoard:
+    from semantic.adapters.live.folder_board import FolderBoard
+
+    return FolderBoard(settings.live_folder.expanduser())
+
+
+def _make_reporter(
+    settings: Settings, board: Callable[[], LiveBoard], telemetry: Telemetry, clock: Clock
+) -> Callable[[], StatsReporter]:
+    def make() -> StatsReporter:
+        return StatsReporter(
+            board() if settings.live_stats else None, telemetry, clock, log_every_s=settings.stats_log_interval
+        )
+
+    return make
+
+
 def _telemetry(settings: Settings) -> Telemetry:
     return StructlogTelemetry(settings.log_level)
 
@@ -169,6 +188,10 @@ class Container(containers.DeclarativeContainer):
         _check_files, catalogue, prepare_runtime
     )
     archive: providers.Provider[AgentArchive] = providers.Singleton(FileArchive)
+    live_board: providers.Provider[LiveBoard] = providers.Singleton(_live_board, settings)
+    make_reporter: providers.Provider[Callable[[], StatsReporter]] = providers.Singleton(
+        _make_reporter, settings, live_board.provider, telemetry, clock
+    )
     opener = providers.Factory(
         OpenEngine,
         source=model_source,
@@ -179,6 +202,7 @@ class Container(containers.DeclarativeContainer):
         clock=clock,
         telemetry=telemetry,
         check_files=check_files,
+        make_reporter=make_reporter,
     )
 
 
@@ -228,6 +252,7 @@ def cli_services() -> "Services":
         open_engine=lambda settings: open_engine(_container(settings)),
         experiments=_experiments,
         open_store=lambda settings: _open_store(settings, _container(settings).telemetry()),
+        live_board=lambda settings: _container(settings).live_board(),
     )
 
 

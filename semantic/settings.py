@@ -6,11 +6,12 @@ and so on for every field. A flag is an argument: ``Settings(model=...)``.
 """
 
 import os
+import warnings
 from pathlib import Path
 from tomllib import TOMLDecodeError
 from typing import Any, Literal
 
-from platformdirs import user_cache_path, user_config_path
+from platformdirs import user_cache_path, user_config_path, user_runtime_path
 from pydantic import Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
@@ -60,6 +61,14 @@ class Settings(BaseSettings):
         default_factory=lambda: user_cache_path("semantic", appauthor=False) / "models",
         description="folder in which fetched models are kept",
     )
+    live_stats: bool = Field(True, description="let semantic top see the engines of this process")
+    live_folder: Path = Field(
+        default_factory=lambda: _runtime_folder() / "engines",
+        description="folder in which engines tell what they are doing, about once a second",
+    )
+    stats_log_interval: int = Field(
+        10, ge=0, description="seconds between lines of statistics in the log, at level info; 0 writes none"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("warning", description="lines on stderr")
 
     @classmethod
@@ -78,6 +87,13 @@ class Settings(BaseSettings):
             env_settings,
             *(TomlConfigSettingsSource(settings_cls, file) for file in files),
         )
+
+
+def _runtime_folder() -> Path:
+    """Where the system keeps what is gone with a session; platformdirs warns where it has to fall back to ``/tmp``."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return user_runtime_path("semantic", appauthor=False)
 
 
 def load_settings(**flags: Any) -> Settings:

@@ -1,5 +1,6 @@
 """OpenBLAS before any test module imports MLX, as the library does it; and the tiny models that tests run."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from semantic.adapters.mlx import blas
 
 blas.activate()
+os.environ["SEMANTIC_LIVE_STATS"] = "false"  # engines of tests are nobody's to watch
 
 TinyLlama = Callable[..., Any]
 

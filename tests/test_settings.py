@@ -37,7 +37,7 @@ def test_a_flag_beats_the_environment_which_beats_the_files(tmp_path: Path, monk
 @pytest.mark.parametrize("name", sorted(settings.Settings.model_fields))
 def test_every_setting_has_its_environment_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     choices = {"exactness": "bit", "cache_layout": "paged", "compute_dtype": "model", "blas": "off"}
-    choices |= {"prefix_caching": "False", "kv_at_rest": "8/4"}
+    choices |= {"prefix_caching": "False", "live_stats": "False", "kv_at_rest": "8/4"}
     value = choices.get(name, "debug" if name == "log_level" else "7")
     monkeypatch.setenv(f"SEMANTIC_{name.upper()}", value)
     assert str(getattr(load_settings(), name)) == value

@@ -1,6 +1,8 @@
 """The engine's public face: safe to use from any thread."""
 
 import contextlib
+import itertools
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from os import PathLike
@@ -15,10 +17,12 @@ from semantic.application.chat_options import Tools, chat_options
 from semantic.application.engine_stats import EngineStats
 from semantic.application.owner_thread import OwnerThread, Submission
 from semantic.application.ports.agent_archive import AgentArchive
+from semantic.application.ports.live_board import EngineSnapshot
 from semantic.application.ports.model import ModelProfile
 from semantic.application.ports.telemetry import Telemetry
 from semantic.application.ports.tokenizer import ChatMessage, Tokenizer
 from semantic.application.requests import Request
+from semantic.application.stats_reporter import StatsReporter
 from semantic.application.waiting import wait_for
 from semantic.domain.errors import (
     EmptyPromptError,
@@ -33,6 +37,9 @@ Prompt = str | Sequence[int] | Sequence[ChatMessage]
 """Text, token ids, or chat messages."""
 
 _PROMPT_KINDS = "a prompt is a str, a list of token ids (int) or a list of chat messages (dict)"
+
+
+_numbers = itertools.count(1)
 
 
 class Engine:
@@ -53,8 +60,13 @@ class Engine:
         telemetry: Telemetry,
         archive: AgentArchive,
         on_close: Callable[[], None] = lambda: None,
+        reporter: StatsReporter | None = None,
     ) -> None:
-        self._owner = OwnerThread(build, telemetry)
+        if reporter is None:
+            self._owner = OwnerThread(build, telemetry)
+        else:
+            self._owner = OwnerThread(build, telemetry, stirred=reporter.stir, over=reporter.close)
+            reporter.start(_snapshots_of(self._owner))
         self._agents = Agents(self._owner, archive, telemetry)
         self._on_close = on_close
 
@@ -271,3 +283,21 @@ class Engine:
     def __del__(self) -> None:
         with contextlib.suppress(AttributeError):
             self._owner.close()
+
+
+def _snapshots_of(owner: OwnerThread) -> Callable[[], EngineSnapshot]:
+    """What a reporter takes. It refers to the thread alone: an engine that nobody else holds is to be closed."""
+    engine, clock = f"{os.getpid()}-{next(_numbers)}", owner.engine.clock
+    opened_at = clock.now().isoformat(timespec="seconds")
+
+    def take() -> EngineSnapshot:
+        return EngineSnapshot(
+            engine=engine,
+            pid=os.getpid(),
+            model=owner.engine.model.profile.name,
+            opened_at=opened_at,
+            taken_at=clock.now().isoformat(timespec="milliseconds"),
+            stats=owner.stats(),
+        )
+
+    return take

@@ -12,6 +12,7 @@ from semantic.application.ports.model_factory import ModelFactory
 from semantic.application.ports.model_source import LoadedModel, ModelSource
 from semantic.application.ports.telemetry import Telemetry
 from semantic.application.ports.tokenizer import Tokenizer
+from semantic.application.stats_reporter import StatsReporter
 from semantic.application.store_tier import StoreTier
 from semantic.domain.errors import InvalidRequestError
 from semantic.domain.services import BlockPool
@@ -23,7 +24,8 @@ _CONTEXT_WITHOUT_LIMIT = 1 << 20
 class OpenEngine:
     """Loads, prepares, and starts an engine on a thread of its own.
 
-    ``check_files`` refuses what a model's files say it can't do, before any weight is loaded.
+    ``check_files`` refuses what a model's files say it can't do, before any weight is loaded. ``make_reporter`` gives
+    each engine its own.
     """
 
     def __init__(
@@ -37,7 +39,9 @@ class OpenEngine:
         clock: Clock,
         telemetry: Telemetry,
         check_files: Callable[[str, EngineOptions], None] = lambda name, options: None,
+        make_reporter: Callable[[], StatsReporter | None] = lambda: None,
     ) -> None:
+        self._make_reporter = make_reporter
         self._check_files = check_files
         self._source, self._factory, self._make_tokenizer = source, factory, make_tokenizer
         self._open_tier, self._archive = open_tier, archive
@@ -86,7 +90,7 @@ class OpenEngine:
             )
 
         try:
-            return Engine(build, self._telemetry, self._archive)
+            return Engine(build, self._telemetry, self._archive, reporter=self._make_reporter())
         except BaseException:
             if tier is not None:
                 tier.close()

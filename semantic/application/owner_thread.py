@@ -70,11 +70,20 @@ class OwnerThread:
     """Builds the batch engine on a thread of its own, steps it while it has work, and delivers what comes out.
 
     ``build`` runs on that thread. When a step fails in a way the engine can't contain, every caller gets
-    :class:`EngineDownError` at once, and so does everyone who comes later.
+    :class:`EngineDownError` at once, and so does everyone who comes later. ``stirred`` is called on that thread
+    whenever something was done, ``over`` at its end.
     """
 
-    def __init__(self, build: Callable[[], BlockPoolBatchEngine], telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        build: Callable[[], BlockPoolBatchEngine],
+        telemetry: Telemetry,
+        *,
+        stirred: Callable[[], None] = lambda: None,
+        over: Callable[[], None] = lambda: None,
+    ) -> None:
         self._telemetry = telemetry
+        self._stirred, self._over = stirred, over
         self._commands: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
         self._live: dict[RequestId, _Live] = {}  # filled where a request is submitted, emptied by the owner
         self._drains: list[Future[None]] = []
@@ -236,6 +245,7 @@ class OwnerThread:
         except BaseException as error:  # noqa: BLE001 - every waiting caller must hear of it
             self._go_down(engine, error)
         finally:
+            self._over()
             atexit.unregister(self.close)
 
     def _hear_of_the_store(self, engine: BlockPoolBatchEngine) -> None:
@@ -255,12 +265,14 @@ class OwnerThread:
                     return
                 command.run(engine)
                 self._counts = engine.stats()
+                self._stirred()
                 del command  # it holds its request, which holds the caller's engine
             self._deliver(engine, engine.step())
 
     def _deliver(self, engine: BlockPoolBatchEngine, outputs: list[Output]) -> None:
         """Publish the counts first, so that whoever has a completion sees the blocks it gave back."""
         self._counts = engine.stats()
+        self._stirred()
         now = engine.clock.monotonic() if outputs else 0.0
         for output in outputs:
             live = self._live[output.request_id]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from semantic.adapters.cli import agent, cache, doctor, experiment, generate, model
+from semantic.adapters.cli import agent, cache, doctor, experiment, generate, model, top
 from semantic.adapters.cli.output import complain
 from semantic.adapters.cli.services import Services
 from semantic.domain.errors import InvalidSettingError, SemanticError
@@ -20,6 +20,7 @@ COMMANDS: tuple[Register, ...] = (
     model.register,
     cache.register,
     doctor.register,
+    top.register,
     experiment.register,
 )
 """One ``register(app, services)`` per file in this package: a new command is one file and one line here."""

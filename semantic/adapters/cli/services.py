@@ -10,6 +10,7 @@ from semantic.adapters.mlx.runtime import Runtime
 from semantic.adapters.model_sources.catalogue import ModelCatalogue
 from semantic.application.ports.block_store import BlockStore
 from semantic.application.ports.experiments import ProgressListener
+from semantic.application.ports.live_board import LiveBoard
 from semantic.application.run_experiment import RunExperiment
 from semantic.settings import Settings
 
@@ -42,3 +43,4 @@ class Services:
     open_engine: Callable[[Settings], Any]
     experiments: MakeExperiments
     open_store: Callable[[Settings], BlockStore]
+    live_board: Callable[[Settings], LiveBoard]

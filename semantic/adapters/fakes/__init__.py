@@ -6,6 +6,7 @@
 3
 """
 
+from semantic.adapters.fakes.board import MemoryBoard
 from semantic.adapters.fakes.clock import FakeClock
 from semantic.adapters.fakes.engine import fake_batch_engine, fake_engine
 from semantic.adapters.fakes.executor import FakeExecutor
@@ -23,6 +24,7 @@ __all__ = [
     "FakeModelFactory",
     "FakeModelSource",
     "FakeTokenizer",
+    "MemoryBoard",
     "MemoryStore",
     "RecordingTelemetry",
     "fake_batch_engine",

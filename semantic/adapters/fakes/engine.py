@@ -14,6 +14,7 @@ from semantic.application.ports.clock import Clock
 from semantic.application.ports.model import LanguageModel
 from semantic.application.ports.telemetry import Telemetry
 from semantic.application.ports.tokenizer import Tokenizer
+from semantic.application.stats_reporter import StatsReporter
 from semantic.application.store_tier import StoreTier
 from semantic.domain.services import BlockPool
 
@@ -29,6 +30,7 @@ def fake_engine(
     prefix_caching: bool = True,
     tier: StoreTier | None = None,
     archive: AgentArchive | None = None,
+    reporter: StatsReporter | None = None,
     **limits: Any,
 ) -> Engine:
     """An :class:`~semantic.application.engine.Engine` with a real scheduler, pool and thread around a fake model."""
@@ -47,7 +49,7 @@ def fake_engine(
             **limits,
         )
 
-    return Engine(build, telemetry, archive or MemoryArchive())
+    return Engine(build, telemetry, archive or MemoryArchive(), reporter=reporter)
 
 
 def fake_batch_engine(

@@ -9,17 +9,19 @@ from typing import IO
 
 
 @contextmanager
-def replacing(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
+def replacing(path: Path, mode: int = 0o600, *, sync: bool = True) -> Iterator[IO[bytes]]:
     """A temporary file in the same folder that is synced and put in the place of ``path`` when the block ends.
 
-    On an error ``path`` is as it was and no temporary file is left.
+    On an error ``path`` is as it was and no temporary file is left. Without ``sync`` a crash of the machine may leave
+    an empty file.
     """
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         os.chmod(temporary, mode)
         os.replace(temporary, path)
     except BaseException:

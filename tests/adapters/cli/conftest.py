@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from semantic.adapters.cli.app import build_app
 from semantic.adapters.cli.services import Services
+from semantic.adapters.live.folder_board import FolderBoard
 from semantic.adapters.mlx.blas import BlasReport
 from semantic.adapters.mlx.runtime import Runtime
 from semantic.adapters.model_sources.catalogue import FileSource, ModelCatalogue
@@ -96,5 +97,13 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
         return DiskStore(settings.store)
 
     return Cli(
-        Services(load_settings, lambda settings: HEALTHY, lambda settings: catalogue, unused, unused, open_store)
+        Services(
+            settings=load_settings,
+            prepare=lambda settings: HEALTHY,
+            catalogue=lambda settings: catalogue,
+            open_engine=unused,
+            experiments=unused,
+            open_store=open_store,
+            live_board=lambda settings: FolderBoard(settings.live_folder),
+        )
     )

@@ -1,0 +1,1 @@
+"""What engines of this machine are doing."""
