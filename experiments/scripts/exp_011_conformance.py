@@ -122,7 +122,7 @@ EXPERIMENT = Experiment(
         sprint="Add the model to tests/tiny_zoo, if its caches are of a new composition",
         future="Repeat with quantised keys and values",
     ),
-    related=Related(adrs=("ADR-0004", "ADR-0012"), experiments=("EXP-001", "EXP-004")),
+    related=Related(adrs=("ADR-0004", "ADR-0012", "ADR-0015"), experiments=("EXP-001", "EXP-004")),
 )
 
 

@@ -212,6 +212,16 @@ def test_half_precision_keeps_its_scales_in_half_precision(dtype: mx.Dtype) -> N
         assert len(engine.batch_generate(PROMPTS, max_tokens=NEW_TOKENS)) == 3
 
 
+def test_attention_that_multiplies_by_itself_reads_what_the_mixed_codes_stand_for(seen: list[Any]) -> None:
+    model = build(Architecture("gemma2", ARCHITECTURES["gemma2"].arguments | {"head_dim": GROUP}))
+    with opened(model, "8/4") as engine:
+        assert engine.profile.batching == "one by one"
+        done = [engine.generate(prompt, max_tokens=NEW_TOKENS) for prompt in PROMPTS[:2]]
+    assert [each.token_ids for each in done] == [tokens_of(model, "8/4", prompt) for prompt in PROMPTS[:2]]
+    expected = [logprobs for prompt in PROMPTS[:2] for logprobs in cold(model, "8/4", prompt)[1]]
+    assert largest_difference(seen, expected) < 1e-4
+
+
 def test_blocks_of_one_precision_are_not_those_of_another(llama: nn.Module, tmp_path: Path) -> None:
     prompt = ids(300)
     for options in (
