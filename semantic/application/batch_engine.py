@@ -86,6 +86,7 @@ class BlockPoolBatchEngine:
             clock=clock,
             telemetry=telemetry,
             grows=model.memory.seals_in_place,  # copies of its beginning would be evicted as a sequence grows
+            workspace=model.profile.workspace,
             preempts=can_preempt(self.cache.index.reuse, model.profile),
         )
         self._request_ids = map(RequestId, count())
@@ -105,7 +106,7 @@ class BlockPoolBatchEngine:
             sampling,
             self.model.profile,
             total_blocks=self.pool.total_blocks,
-            room_needed=self.cache.transfer.room_needed,
+            room_needed=self._residency.room_needed,
             has_tokenizer=self.tokenizer is not None,
         )
 

@@ -1,7 +1,7 @@
 """Blocks between pool, memory and store. What is under way holds its block in the pool, so that nobody reuses it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from attrs import define, field
 
@@ -10,6 +10,7 @@ from semantic.application.ports.model import CacheMemory
 from semantic.application.ports.telemetry import Telemetry
 from semantic.application.store_tier import StoreTier, Write
 from semantic.domain.entities import KVBlock
+from semantic.domain.errors import PoolExhaustedError
 from semantic.domain.identifiers import BlockHash, BlockId
 from semantic.domain.services import BlockPool, PrefixIndex
 
@@ -75,6 +76,15 @@ class BlockTransfer:
         """Whether so many blocks can be allocated now."""
         return num_blocks <= self._pool.num_available
 
+    def withhold(self, num_bytes: int) -> bool:
+        """Keep so many bytes free of blocks from now on. False if what is held leaves less."""
+        try:
+            evicted = self._pool.withhold(self._units(num_bytes) if num_bytes else 0)
+        except PoolExhaustedError:
+            return False
+        self._forget_contents(evicted)
+        return True
+
     def weight(self, start: int, num_tokens: int, *, with_state: bool) -> int:
         """What a block with these tokens weighs once it is sealed."""
         return self._units(self._memory.sealed_bytes(start, num_tokens, with_state=with_state))
@@ -88,10 +98,10 @@ class BlockTransfer:
             return self._pool.block_weight
         return self._units(self._memory.live_bytes(num_tokens), num_blocks)
 
-    def room_needed(self, num_tokens: int) -> int:
-        """How many blocks of the usual weight make room for a sequence that grows to so many tokens."""
-        blocks = self._memory.live_bytes(num_tokens)
-        return -(-blocks // self._block_bytes) if self._block_bytes else 0
+    def room_needed(self, num_tokens: int, bytes_beside: int) -> int:
+        """How many blocks of the usual weight make room for a sequence that grows to so many tokens, and more."""
+        num_bytes = self._memory.live_bytes(num_tokens) + bytes_beside
+        return -(-num_bytes // self._block_bytes) if self._block_bytes else 0
 
     def _units(self, nbytes: int, shares: int = 1) -> int:
         """So many bytes in the pool's units, in each of so many shares."""
@@ -115,13 +125,16 @@ class BlockTransfer:
     def allocate(self, num_blocks: int, weight: int | None = None) -> list[BlockId]:
         """Blocks from the pool; what they held before is evicted."""
         allocation = self._pool.allocate(num_blocks, weight)
-        for block_id in allocation.evicted:
-            self._index.evict(block_id)
-        self._memory.discard(allocation.evicted)
+        self._forget_contents(allocation.evicted)
         for block_id in allocation.block_ids:
             self._rows.pop(block_id, None)
-        self.evicted_blocks += len(allocation.evicted)
         return list(allocation.block_ids)
+
+    def _forget_contents(self, evicted: Sequence[BlockId]) -> None:
+        for block_id in evicted:
+            self._index.evict(block_id)
+        self._memory.discard(evicted)
+        self.evicted_blocks += len(evicted)
 
     def hold(self, blocks: Iterable[KVBlock | None]) -> list[BlockId]:
         """Hold those of these blocks that are in memory, until they are released."""

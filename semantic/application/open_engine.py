@@ -8,6 +8,7 @@ from semantic.application.engine import Engine
 from semantic.application.engine_options import EngineOptions
 from semantic.application.ports.agent_archive import AgentArchive
 from semantic.application.ports.clock import Clock
+from semantic.application.ports.model import ModelProfile
 from semantic.application.ports.model_factory import ModelFactory
 from semantic.application.ports.model_source import LoadedModel, ModelSource
 from semantic.application.ports.telemetry import Telemetry
@@ -16,7 +17,6 @@ from semantic.application.stats_reporter import StatsReporter
 from semantic.application.store_tier import StoreTier
 from semantic.domain.errors import InvalidRequestError
 from semantic.domain.services import BlockPool
-from semantic.domain.value_objects import ModelCacheSpec
 
 _CONTEXT_WITHOUT_LIMIT = 1 << 20
 
@@ -64,13 +64,14 @@ class OpenEngine:
         loaded = self.load(model)
         tokenizer = None if loaded.tokenizer is None else self._make_tokenizer(loaded.tokenizer)
         prepared = self._factory.prepare(loaded, options)
-        pool = make_pool(prepared.profile.cache_spec, prepared.profile.context_length, options)
+        pool = make_pool(prepared.profile, options)
         self._telemetry.event(
             "engine.open",
             model=prepared.profile.name,
             cache_layout=prepared.profile.cache_layout,
             batching=prepared.profile.batching,
             blocks=pool.total_blocks,
+            workspace_bytes=prepared.profile.workspace.fixed_bytes,
         )
 
         tier = None if options.store is None else self._open_tier(options)
@@ -97,8 +98,12 @@ class OpenEngine:
             raise
 
 
-def make_pool(spec: ModelCacheSpec, context_length: int | None, options: EngineOptions) -> BlockPool:
-    """As many blocks as the budget holds. A model without tokens to keep gets a full context for every sequence."""
+def make_pool(profile: ModelProfile, options: EngineOptions) -> BlockPool:
+    """As many blocks as the budget holds beside what a step needs.
+
+    A model without tokens to keep gets a full context for every sequence.
+    """
+    spec, context_length = profile.cache_spec, profile.context_length
     if spec.bytes_per_block == 0:
         return BlockPool(options.max_num_seqs * spec.blocks_for_tokens(context_length or _CONTEXT_WITHOUT_LIMIT))
-    return BlockPool.from_budget(options.memory_bytes, spec)
+    return BlockPool.from_budget(options.memory_bytes, spec, profile.workspace.fixed_bytes)

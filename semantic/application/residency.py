@@ -1,6 +1,6 @@
 """Who is in memory: sequences are admitted while there is room, grow, and make room for more urgent ones."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from semantic.application.active_request import ActiveRequest
 from semantic.application.joining import Joining
@@ -11,7 +11,7 @@ from semantic.application.prefix_cache import PrefixCache
 from semantic.application.scheduler import Admission, Scheduler
 from semantic.domain.entities import Sequence, SequenceState
 from semantic.domain.identifiers import RequestId
-from semantic.domain.value_objects import Reuse
+from semantic.domain.value_objects import Reuse, Workspace
 
 
 def can_preempt(reuse: Reuse, profile: ModelProfile) -> bool:
@@ -40,11 +40,12 @@ class Residency:
         joining: Joining,
         clock: Clock,
         telemetry: Telemetry,
+        workspace: Workspace,
         grows: bool,
         preempts: bool,
     ) -> None:
         self._requests, self._scheduler, self._cache, self._joining = requests, scheduler, cache, joining
-        self._clock, self._telemetry = clock, telemetry
+        self._clock, self._telemetry, self._workspace = clock, telemetry, workspace
         self._grows, self._preempts = grows and preempts, preempts
         self.preemptions = 0
 
@@ -52,10 +53,15 @@ class Residency:
         """Drop what is known of a request that has ended."""
         self._joining.forget(request_id)
 
+    def room_needed(self, num_tokens: int) -> int:
+        """How many of the pool's blocks make room for a sequence that grows to so many tokens, and for its chunks."""
+        return self._cache.transfer.room_needed(num_tokens, self._workspace.bytes_for_context(num_tokens))
+
     # -- coming in -------------------------------------------------------------------------------
 
     def admit(self) -> None:
         """Let those run that there is room for."""
+        self._withhold_workspace(self._scheduler.running)
         self._scheduler.admit(self._try_to_admit, self._clock.monotonic())
 
     def prefetch(self) -> None:
@@ -89,9 +95,15 @@ class Residency:
                 sequence.wait()
                 self._scheduler.put_back(sequence)
 
-        if self._scheduler.is_full:
+        if self._scheduler.is_full or not self._withhold_workspace([*self._scheduler.running, sequence]):
             return False
         return self._cache.acquire(sequence, request.lease, self._tokens_to_reserve(sequence), settled)
+
+    def _withhold_workspace(self, sequences: Iterable[Sequence]) -> bool:
+        """Keep free what the longest of these needs besides its blocks, before any of its chunks is begun."""
+        longest = max((sequence.max_total_tokens for sequence in sequences), default=0)
+        needed = self._workspace.bytes_for_context(longest)
+        return not self._workspace.bytes_per_context_token or self._cache.transfer.withhold(needed)
 
     def _tokens_to_reserve(self, sequence: Sequence) -> int:
         """What a sequence gets room for before it runs: all that it can hold, or a block beyond what it has."""

@@ -87,10 +87,11 @@ class BlockCountError(PoolError, ValueError):
 class BudgetTooSmallError(PoolError, ValueError):
     """Not even one block fits the memory budget. Raise the budget, or quantise the KV cache."""
 
-    def __init__(self, budget_bytes: int, bytes_per_block: int, block_tokens: int) -> None:
+    def __init__(self, budget_bytes: int, bytes_per_block: int, block_tokens: int, workspace_bytes: int = 0) -> None:
+        workspace = f" and computing {workspace_bytes:,}" if workspace_bytes else ""
         super().__init__(
             f"a budget of {budget_bytes:,} bytes holds no block: one of {block_tokens} tokens takes "
-            f"{bytes_per_block:,}, which is {bytes_per_block - budget_bytes:,} more; "
+            f"{bytes_per_block:,}{workspace}, which is {bytes_per_block + workspace_bytes - budget_bytes:,} more; "
             "raise the budget or quantise the KV cache"
         )
         self.budget_bytes, self.bytes_per_block, self.block_tokens = (

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import attrs
 import pytest
 from dependency_injector import providers
 
@@ -17,9 +18,10 @@ from semantic.adapters.fakes.archive import MemoryArchive
 from semantic.adapters.fakes.tier import fake_tier
 from semantic.application.engine_options import EngineOptions
 from semantic.application.open_engine import OpenEngine, make_pool
+from semantic.application.ports.model import ModelProfile
 from semantic.container import make_container, open_engine
 from semantic.domain.errors import BudgetTooSmallError, InvalidRequestError, ModelNotFoundError
-from semantic.domain.value_objects import LayerSpec, ModelCacheSpec
+from semantic.domain.value_objects import LayerSpec, ModelCacheSpec, Workspace
 
 PLENTY = EngineOptions(memory_bytes=10**9)
 
@@ -79,12 +81,16 @@ def test_opening_is_told_to_telemetry() -> None:
     assert event.facts["cache_layout"] == "paged"
 
 
+def profile_of(spec: ModelCacheSpec, context_length: int | None = None) -> ModelProfile:
+    return attrs.evolve(FakeModel().profile, cache_spec=spec, context_length=context_length)
+
+
 # -- the pool ----------------------------------------------------------------------------------------
 
 
 def test_the_pool_has_as_many_blocks_as_the_budget_holds() -> None:
     spec = ModelCacheSpec(layers=[LayerSpec.full(8, 256)])  # 2,097,152 bytes a block
-    assert make_pool(spec, None, EngineOptions(memory_bytes=2_097_152 * 3 + 1)).total_blocks == 3
+    assert make_pool(profile_of(spec), EngineOptions(memory_bytes=2_097_152 * 3 + 1)).total_blocks == 3
     with opener().open("fake", EngineOptions(memory_bytes=20_480)) as engine:
         assert engine.stats().pool_total_blocks == 10  # 2 layers, 2 heads, 8 wide, 16 tokens, 16 bit: 2,048 bytes
 
@@ -96,7 +102,16 @@ def test_a_budget_that_holds_no_block_is_refused() -> None:
 
 def test_a_model_without_tokens_to_keep_gets_room_for_a_full_context_of_every_sequence() -> None:
     spec = ModelCacheSpec(layers=[LayerSpec.recurrent(64)])
-    assert make_pool(spec, 1000, EngineOptions(memory_bytes=1, max_num_seqs=3)).total_blocks == 12
+    assert make_pool(profile_of(spec, 1000), EngineOptions(memory_bytes=1, max_num_seqs=3)).total_blocks == 12
+
+
+def test_what_a_step_needs_is_taken_off_the_budget_first() -> None:
+    spec = ModelCacheSpec(layers=[LayerSpec.full(8, 256)])
+    profile = attrs.evolve(profile_of(spec), workspace=Workspace(fixed_bytes=2_000_000))
+    pool = make_pool(profile, EngineOptions(memory_bytes=10_000_000))
+    assert (pool.total_blocks, pool.capacity) == (3, 8_000_000)
+    with pytest.raises(BudgetTooSmallError, match="takes 2,097,152 and computing 2,000,000, which is 1,097,152 more"):
+        make_pool(profile, EngineOptions(memory_bytes=3_000_000))
 
 
 # -- options -----------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from semantic.adapters.mlx.model import MLXLanguageModel
 from semantic.adapters.mlx.quantised_layers import quantised_spec
 from semantic.adapters.mlx.runtime import Runtime
 from semantic.adapters.mlx.team import Team
+from semantic.adapters.mlx.workspace import estimate
 from semantic.adapters.quantisation.choose import codec_for
 from semantic.adapters.quantisation.kv_codec import KVCodec
 from semantic.application.engine_options import EngineOptions
@@ -76,17 +77,28 @@ class MLXModelFactory:
                 f"kv_at_rest={options.kv_at_rest!r} would round the keys by which {loaded.name} chooses what it "
                 'attends to; leave kv_at_rest at "exact"'
             )
+        vocab_size = _vocab_size(loaded.model)
+        step_size = options.prefill_step_size or _step_size(lane, runtime.device)
+        workspace = estimate(
+            loaded.model,
+            spec,
+            vocab_size=vocab_size,
+            chunk_tokens=step_size,
+            max_num_seqs=options.max_num_seqs,
+            is_tiled=lane.layout == "paged" or runtime.device != "cpu",
+            decodes_blocks=codec is not None,
+        )
         self._telemetry.event("model.lane", model=loaded.name, **attrs.asdict(lane))
         profile = ModelProfile(
             name=loaded.name,
-            vocab_size=_vocab_size(loaded.model),
+            vocab_size=vocab_size,
             context_length=None if lane.stretches else context_length,
             cache_spec=spec,
             compute_dtype=spec.precision.dtype,
             device=runtime.device,
             batching=lane.batching,
             cache_layout=lane.layout,
-            prefill_step_size=options.prefill_step_size or _step_size(lane, runtime.device),
+            prefill_step_size=step_size,
             reuse=lane.reuse,
             numerics=_numerics(runtime, lane, spec.precision),
             weight_bytes=sum(array.nbytes for _, array in tree_flatten(loaded.model.parameters())),
@@ -94,6 +106,7 @@ class MLXModelFactory:
             adapters=loaded.adapters,
             kv_at_rest=options.kv_at_rest,
             lane_reason=lane.reason,
+            workspace=workspace,
         )
         return PreparedMLXModel(loaded.model, profile, lane, self._threads, codec)
 

@@ -30,6 +30,8 @@ class MLXLanguageModel:
         self._on_host = profile.device == "cpu" and not self._one_by_one
         self._sampler = Sampler(on_host=self._on_host)
         self._numpy_blas = NumpyBlas()
+        mx.clear_cache()
+        self._cache_limit: int | None = mx.set_cache_limit(profile.workspace.fixed_bytes // 2)
         self._bound: list[AttentionSeam | HostSwiglu | HostLinears] = [AttentionSeam(model)]
         if self._on_host:
             self._bound += [HostSwiglu(model), HostLinears(model, team)]
@@ -59,6 +61,9 @@ class MLXLanguageModel:
         self.memory.clear()
         self._team.close()
         mx.clear_cache()
+        if self._cache_limit is not None:
+            mx.set_cache_limit(self._cache_limit)
+            self._cache_limit = None
         if threading.current_thread() is not threading.main_thread():
             mx.clear_streams()  # a thread that ends with streams open aborts the process
 

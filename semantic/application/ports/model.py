@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 
 from semantic.application.ports.block_store import Place, Tensor
 from semantic.domain.identifiers import BlockId
-from semantic.domain.value_objects import ModelCacheSpec, Reuse, SamplingParams, TokenLogprobs
+from semantic.domain.value_objects import ModelCacheSpec, Reuse, SamplingParams, TokenLogprobs, Workspace
 
 
 @frozen
@@ -20,7 +20,8 @@ class ModelProfile:
     ``reuse``: where a cached context may be taken up again. ``numerics``: operations and versions that the bits of
     keys and values depend on. ``fingerprint``: of weights, configuration and tokenizer.
     ``adapters``: those of the LoRA adapters on top of them, in order. ``kv_at_rest``: how keys and values are stored
-    in blocks that nobody computes on. ``lane_reason`` says to people why the model is run this way.
+    in blocks that nobody computes on. ``workspace``: what a step takes besides. ``lane_reason`` says to people why the
+    model is run this way.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ModelProfile:
     adapters: tuple[str, ...] = ()
     kv_at_rest: str = "exact"
     lane_reason: str = ""
+    workspace: Workspace = field(factory=Workspace)
 
     @property
     def identity(self) -> str:

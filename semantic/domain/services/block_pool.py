@@ -6,8 +6,8 @@ Every block that was ever handed out is in exactly one place:
     in use      in ``_holders``, with at least one holder
     evictable   in ``_evictable``: nobody holds it, its contents were worth keeping
 
-What is in use and what is evictable weighs no more than the pool's capacity, in units that are the pool's owner's:
-blocks, or bytes where blocks differ in size.
+What is in use and what is evictable weighs no more than the pool's capacity, less what is withheld for other things,
+in units that are the pool's owner's: blocks, or bytes where blocks differ in size.
 
     allocate: free -> in use, then evictable -> in use       release: in use -> free, or evictable if kept
     touch:    the order of the evictable                     keep:    what release does
@@ -65,6 +65,7 @@ class BlockPool:
             raise BlockCountError(f"total_blocks must be from 1 to 2^{_INDEX_BITS} - 1, got {total_blocks!r}")
         self.total_blocks, self.block_weight = total_blocks, block_weight
         self.capacity = total_blocks * block_weight if capacity is None else capacity
+        self._withheld = 0
         self._weights: dict[BlockId, int] = {}  # of what is in use or evictable
         self._weight_in_use = self._weight_evictable = 0
         self._first_id = next(_serials) << _INDEX_BITS
@@ -75,8 +76,8 @@ class BlockPool:
         self._evictable: OrderedDict[BlockId, None] = OrderedDict()  # least recently released first
 
     @classmethod
-    def from_budget(cls, budget_bytes: int, spec: ModelCacheSpec) -> "BlockPool":
-        """A pool of ``budget_bytes``, in bytes; its blocks weigh ``spec.bytes_per_block``.
+    def from_budget(cls, budget_bytes: int, spec: ModelCacheSpec, workspace_bytes: int = 0) -> "BlockPool":
+        """A pool of what ``workspace_bytes`` leave of ``budget_bytes``; its blocks weigh ``spec.bytes_per_block``.
 
         State per sequence is not counted. Raises :class:`BudgetTooSmallError` if none fits,
         :class:`InvalidSpecError` if no layer of ``spec`` has blocks.
@@ -85,17 +86,17 @@ class BlockPool:
             raise InvalidSpecError(
                 "layers has recurrent ones only: they take no blocks, so no budget sets their number"
             )
-        if budget_bytes < spec.bytes_per_block:
-            raise BudgetTooSmallError(budget_bytes, spec.bytes_per_block, spec.block_tokens)
-        weight = spec.bytes_per_block
-        return cls(budget_bytes // weight, block_weight=weight, capacity=budget_bytes)
+        weight, capacity = spec.bytes_per_block, budget_bytes - workspace_bytes
+        if capacity < weight:
+            raise BudgetTooSmallError(budget_bytes, weight, spec.block_tokens, workspace_bytes)
+        return cls(capacity // weight, block_weight=weight, capacity=capacity)
 
     # -- counts ----------------------------------------------------------------------------------
 
     @property
     def num_free(self) -> int:
         """Blocks of the usual weight for which there is room that nothing is kept in."""
-        return (self.capacity - self._weight_in_use - self._weight_evictable) // self.block_weight
+        return (self._available - self._weight_in_use - self._weight_evictable) // self.block_weight
 
     @property
     def num_evictable(self) -> int:
@@ -119,7 +120,11 @@ class BlockPool:
 
     def room(self, weight: int) -> int:
         """How many blocks of this weight :meth:`allocate` can hand out now."""
-        return (self.capacity - self._weight_in_use) // weight
+        return (self._available - self._weight_in_use) // weight
+
+    @property
+    def _available(self) -> int:
+        return self.capacity - self._withheld
 
     def holders(self, block_id: BlockId) -> int:
         """How many hold the block; 0 if it is free or evictable. Raises :class:`UnknownBlockError`."""
@@ -149,6 +154,20 @@ class BlockPool:
         self._weights.update(dict.fromkeys(block_ids, weight))
         self._weight_in_use += num_blocks * weight
         return Allocation(tuple(block_ids), tuple(evicted))
+
+    def withhold(self, units: int) -> tuple[BlockId, ...]:
+        """Keep so many units free of blocks from now on, not those of before; returns what was evicted for it.
+
+        Raises :class:`PoolExhaustedError` if what is in use leaves less, :class:`BlockCountError` below 0.
+        """
+        if units < 0:
+            raise BlockCountError(f"the units to withhold must be 0 or more, got {units!r}")
+        if units > self.capacity - self._weight_in_use:
+            raise PoolExhaustedError(-(-units // self.block_weight), self.room(self.block_weight), self.total_blocks)
+        self._withheld = units
+        evicted = self._make_room(0)
+        self._free += evicted
+        return tuple(evicted)
 
     def share(self, block_ids: Iterable[BlockId]) -> None:
         """Add one holder to each block. An evictable one is in use again, its contents still kept.
@@ -251,7 +270,7 @@ class BlockPool:
             (set(self._weights) != in_use | evictable, "the weights are not those of what is in use or evictable"),
             (self._weigh(in_use) != self._weight_in_use, "what is in use does not weigh what the books say"),
             (self._weigh(evictable) != self._weight_evictable, "what is evictable does not weigh what the books say"),
-            (self.weight_kept > self.capacity, f"{self.weight_kept} units are kept in room for {self.capacity}"),
+            (self.weight_kept > self._available, f"{self.weight_kept} units are kept in room for {self._available}"),
         ]
         found = [problem for is_there, problem in problems if is_there]
         if found:
@@ -260,7 +279,7 @@ class BlockPool:
     def _make_room(self, units: int) -> list[BlockId]:
         """Evict until so many units are free; returns what was evicted."""
         evicted: list[BlockId] = []
-        while self.capacity - self.weight_kept < units:
+        while self._available - self.weight_kept < units:
             block_id = next(iter(self._evictable))
             self._drop_evictable(block_id)
             evicted.append(block_id)

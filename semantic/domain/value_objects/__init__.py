@@ -20,6 +20,7 @@ from semantic.domain.value_objects.reuse import Reuse
 from semantic.domain.value_objects.sampling import LogitsProcessor, SamplingParams
 from semantic.domain.value_objects.sizes import format_size, parse_size
 from semantic.domain.value_objects.terms import Priority, Terms
+from semantic.domain.value_objects.workspace import Workspace
 
 __all__ = [
     "AgentKind",
@@ -44,6 +45,7 @@ __all__ = [
     "Timings",
     "TokenLogprobs",
     "Usage",
+    "Workspace",
     "block_hash",
     "check_namespace",
     "common_tokens",

@@ -273,6 +273,30 @@ def test_a_block_of_a_hundred_thousand_costs_what_one_of_a_hundred_does() -> Non
     assert calls[0] == calls[1]
 
 
+def test_what_is_withheld_is_not_handed_out_and_evicts_what_was_kept_there() -> None:
+    pool = BlockPool(4)
+    kept = pool.allocate(3).block_ids
+    pool.keep(kept)
+    pool.release(kept)
+    assert pool.withhold(2) == kept[:1]
+    pool.check_integrity()
+    assert (pool.num_free, pool.num_evictable, pool.num_available) == (0, 2, 2)
+    with pytest.raises(PoolExhaustedError):
+        pool.allocate(3)
+    assert pool.withhold(0) == ()
+    assert pool.num_available == 4
+
+
+def test_what_is_in_use_cannot_be_withheld() -> None:
+    pool = BlockPool(4)
+    pool.allocate(3)
+    with pytest.raises(PoolExhaustedError):
+        pool.withhold(2)
+    with pytest.raises(BlockCountError, match="the units to withhold must be 0 or more, got -1"):
+        pool.withhold(-1)
+    assert pool.num_available == 1
+
+
 @pytest.mark.parametrize("structure", ["_free", "_holders", "_evictable", "_kept", "_num_handed_out"])
 def test_a_corrupted_book_is_found(structure: str) -> None:
     pool = BlockPool(4)

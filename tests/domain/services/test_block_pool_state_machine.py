@@ -19,6 +19,7 @@ class NaivePool:
 
     def __init__(self, total_blocks: int) -> None:
         self.total_blocks = total_blocks
+        self.withheld = 0
         self.holders: dict[BlockId, int] = {}
         self.kept: set[BlockId] = set()
         self.free: list[BlockId] = []
@@ -26,10 +27,10 @@ class NaivePool:
 
     def adopt(self, allocation: Allocation, num_blocks: int) -> None:
         """Check an allocation against the order of reuse. Ids of fresh blocks are the pool's choice."""
-        free = self.free[::-1][:num_blocks]
-        num_fresh = min(num_blocks - len(free), self.total_blocks - len(self.holders))
+        evicted = self.evictable[: self.excess(num_blocks)]
+        free = self.free[::-1][: num_blocks - len(evicted)]
+        num_fresh = num_blocks - len(evicted) - len(free)
         fresh = list(allocation.block_ids[len(free) : len(free) + num_fresh])
-        evicted = self.evictable[: num_blocks - len(free) - num_fresh]
         assert allocation == Allocation(tuple(free + fresh + evicted), tuple(evicted))
         assert len(set(fresh)) == num_fresh
         assert not set(fresh) & set(self.holders)
@@ -38,6 +39,11 @@ class NaivePool:
             self.kept.discard(block_id)
         self.free = [block_id for block_id in self.free if block_id not in free]
         self.evictable = [block_id for block_id in self.evictable if block_id not in evicted]
+
+    def excess(self, num_blocks: int) -> int:
+        """How many have to be evicted before so many can be handed out."""
+        kept = sum(holders > 0 for holders in self.holders.values()) + len(self.evictable)
+        return max(0, kept + num_blocks + self.withheld - self.total_blocks)
 
     def share(self, block_ids: list[BlockId]) -> None:
         for block_id in block_ids:
@@ -95,13 +101,24 @@ class BlockPoolMachine(RuleBasedStateMachine):
 
     @rule(num_blocks=st.integers(0, 5))
     def allocate(self, num_blocks: int) -> None:
-        available = self.model.total_blocks - len(self.in_use())
+        available = self.model.total_blocks - self.model.withheld - len(self.in_use())
         if num_blocks > available:
             with pytest.raises(PoolExhaustedError) as caught:
                 self.pool.allocate(num_blocks)
             assert (caught.value.requested, caught.value.available) == (num_blocks, available)
         else:
             self.model.adopt(self.pool.allocate(num_blocks), num_blocks)
+
+    @rule(units=st.integers(0, 4))
+    def withhold(self, units: int) -> None:
+        if units > self.model.total_blocks - len(self.in_use()):
+            with pytest.raises(PoolExhaustedError):
+                self.pool.withhold(units)
+            return
+        self.model.withheld = units
+        evicted = tuple(self.model.evictable[: self.model.excess(0)])
+        assert self.pool.withhold(units) == evicted
+        self.model.forget(list(evicted))
 
     @rule(picks=PICKS)
     def share(self, picks: list[int]) -> None:
@@ -143,7 +160,7 @@ class BlockPoolMachine(RuleBasedStateMachine):
         in_use = len(self.in_use())
         assert self.pool.num_in_use == in_use
         assert self.pool.num_evictable == len(model.evictable)
-        assert self.pool.num_free == model.total_blocks - in_use - len(model.evictable)
+        assert self.pool.num_free == model.total_blocks - model.withheld - in_use - len(model.evictable)
         assert {block_id: self.pool.holders(block_id) for block_id in model.holders} == model.holders
 
     def teardown(self) -> None:
@@ -152,7 +169,7 @@ class BlockPoolMachine(RuleBasedStateMachine):
             return
         everything = [block_id for block_id, holders in self.model.holders.items() for _ in range(holders)]
         self.both("release", everything)
-        assert self.pool.num_available == self.model.total_blocks
+        assert self.pool.num_available == self.model.total_blocks - self.model.withheld
         self.pool.check_integrity()
 
     def in_use(self) -> list[BlockId]:
