@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 from mlx_lm.models.cache import RotatingKVCache
@@ -20,7 +21,7 @@ from semantic.application.engine_options import EngineOptions
 from semantic.application.open_engine import make_pool
 from semantic.container import make_container
 from semantic.domain.errors import RequestTooLargeError
-from semantic.domain.value_objects import LayerKind, SamplingParams
+from semantic.domain.value_objects import LayerKind, SamplingParams, Workspace
 
 pytestmark = pytest.mark.mlx
 
@@ -56,11 +57,12 @@ def model(request: pytest.FixtureRequest) -> Any:
 
 
 def stepped(model: Any, budget: int = BUDGET) -> BlockPoolBatchEngine:
-    """An engine without its thread, so that one may look at it between two steps."""
+    """An engine without its thread, so that one may look at it between two steps; all of its budget is for caches."""
     factory = make_container(quiet=True).model_factory()
     options = EngineOptions(memory_bytes=budget, cache_layout="contiguous", prefix_caching=False)
     prepared = factory.prepare(factory.adopt(model, None), options)
-    pool = make_pool(prepared.profile.cache_spec, None, options)
+    prepared = attrs.evolve(prepared, profile=attrs.evolve(prepared.profile, workspace=Workspace()))
+    pool = make_pool(prepared.profile, options)
     return BlockPoolBatchEngine(
         model=prepared.build(pool.total_blocks),
         tokenizer=None,
