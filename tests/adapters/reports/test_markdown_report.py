@@ -157,10 +157,11 @@ def test_what_recorded_nothing_still_gives_a_whole_report() -> None:
 
 
 def test_an_interrupted_execution_says_so_at_the_top_and_in_its_log() -> None:
-    report = rendered(ENDINGS["interrupted"])
+    report = rendered(ENDINGS["interrupted"], history=(summarise(ENDINGS["interrupted"]),))
     assert "**Status**: ❌ FAILED (partial result: it ended before its last step)" in report
     assert "**Stopped early**:\n\n```text\ninterrupted\n```" in report
-    assert "partial result" not in rendered(ENDINGS["failed"])
+    assert "| NO-GO (partial) |" in report
+    assert "partial" not in rendered(ENDINGS["failed"], history=(summarise(ENDINGS["failed"]),))
 
 
 def test_a_conditional_go_lists_its_caveats_under_the_decision() -> None:

@@ -54,6 +54,12 @@ def test_logarithmic_ticks_thin_out_as_the_range_grows() -> None:
     assert Scale(1e-6, 1e6, 0, 1, is_log=True).ticks() == pytest.approx([1e-6, 1e-3, 1, 1e3, 1e6])
 
 
+def test_ticks_between_whole_numbers_are_whole() -> None:
+    assert scale_over([5, 6], 0, 1).ticks() == [5, 6]
+    assert scale_over([1, 2, 3], 0, 1).ticks() == [0, 1, 2, 3]
+    assert scale_over([0, 0.5], 0, 1).ticks() == [0, 0.2, 0.4]
+
+
 def test_an_axis_begins_at_zero_where_zero_is_near() -> None:
     assert scale_over([3, 10], 0, 1).low == 0
     assert scale_over([900, 1000], 0, 1).low == pytest.approx(894)
@@ -212,9 +218,10 @@ def test_divergences_are_drawn_by_kind_and_only_if_there_are_any() -> None:
     def compared(*comparison: Any) -> ComparedSequence:
         return ComparedSequence(lane="token", label="x", comparison=TokenComparison(*comparison))
 
+    rows = tuple(DataRow(run, {"Divergence": run}) for run in range(3))
     equal, tie, mismatch = compared(24), compared(9, 8, 1, 2, 1e-5, True), compared(4, 3, 1, 2, 0.5, False)
     assert charts_of(example_execution(comparisons=(equal, equal), rows=())) == ()
-    (chart,) = charts_of(example_execution(comparisons=(equal, tie, mismatch), rows=()))
+    (chart,) = charts_of(example_execution(comparisons=(equal, tie, mismatch), rows=rows))
     assert isinstance(chart, XYChart)
     assert [(line.name, [(point.x, point.y) for point in line.points]) for line in chart.lines] == [
         ("equal to the end", [(1, 24)]),
@@ -248,10 +255,10 @@ def test_memory_and_what_has_no_size_are_drawn_over_the_run() -> None:
 
 def test_memory_noted_without_the_experiments_doing_does_not_replace_its_columns() -> None:
     memory = Series(figure="Memory over time", name="process", x_label="time", y_label="memory", points=(Point(1, 2),))
-    rows = tuple(DataRow(run, {"Ratio": 1.0}) for run in range(3))
+    rows = tuple(DataRow(run, {"Ratio": 1.0, "Memory (MB)": 5}) for run in range(3))
     assert [chart.title for chart in charts_of(example_execution(series=(memory,), rows=rows))] == [
-        "Memory over time",
         "Ratio over run",
+        "Memory over time",
     ]
 
 

@@ -18,15 +18,18 @@ MOST_CHARTS = 12
 
 
 def charts_of(execution: Execution) -> tuple[Chart, ...]:
-    """All charts, in the order in which they help a reader: what decides first."""
+    """All charts, in the order in which they help a reader: what decides first, memory last."""
+    memory = [each for each in execution.series if each.figure == MEMORY_FIGURE]
+    series = [each for each in execution.series if each.figure != MEMORY_FIGURE]
     charts: list[Chart | None] = [*_of_samples(execution.samples)]
     if not execution.samples:
         charts.extend(_of_criteria(execution.criteria))
-    charts.extend(_of_series(execution.series))
+    charts.extend(_of_series(series))
     charts.append(_of_comparisons(execution.comparisons))
-    if not execution.samples and all(each.figure == MEMORY_FIGURE for each in execution.series):
+    if not execution.samples and not series:
         for table in tables_of(execution.rows):
-            charts.extend(charts_of_table(table))
+            charts.extend(charts_of_table(table, memory=not memory, divergence=not execution.comparisons))
+    charts.extend(_of_series(memory))
     return tuple(chart for chart in charts if chart is not None)[:MOST_CHARTS]
 
 

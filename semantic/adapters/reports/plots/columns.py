@@ -20,8 +20,8 @@ _RUN = "run"
 _NOT_FINITE = ("nan", "inf", "-inf")
 
 
-def charts_of_table(table: DataTable) -> Iterable[Chart | None]:
-    """One chart for each unit that something is measured in."""
+def charts_of_table(table: DataTable, *, memory: bool = True, divergence: bool = True) -> Iterable[Chart | None]:
+    """One chart for each unit that something is measured in; without those that are drawn from better sources."""
     columns = {name: _numbers(table, name) for name in table.columns}
     numeric = {name: values for name, values in columns.items() if values}
     units: dict[str, list[str]] = defaultdict(list)
@@ -32,6 +32,8 @@ def charts_of_table(table: DataTable) -> Iterable[Chart | None]:
     sizes = [name for name in numeric if _SIZE.search(name) and not _UNIT.fullmatch(name) and not _BARE.search(name)]
     size = next((name for name in sizes if len(set(numeric[name].values())) > 1), None)
     for unit, names in units.items():
+        if (unit in _MEMORY_UNITS and not memory) or ("divergence" in unit.lower() and not divergence):
+            continue
         over = None if unit in _MEMORY_UNITS else size
         yield _chart(table, numeric, names, over)
 

@@ -14,13 +14,17 @@ _STEPS = (1.0, 2.0, 5.0, 10.0)
 
 @frozen
 class Scale:
-    """Maps ``low`` to ``start`` and ``high`` to ``end``, linearly or by the logarithm."""
+    """Maps ``low`` to ``start`` and ``high`` to ``end``, linearly or by the logarithm.
+
+    ``is_whole`` keeps ticks to whole numbers: there is no run 5.5.
+    """
 
     low: float
     high: float
     start: float
     end: float
     is_log: bool = False
+    is_whole: bool = False
 
     def __call__(self, value: float) -> float:
         low, high, at = (math.log10(each) if self.is_log else each for each in (self.low, self.high, value))
@@ -28,7 +32,9 @@ class Scale:
 
     def ticks(self, about: int = 5) -> list[float]:
         """Round values within the range, both ends included where they are round."""
-        return list(_log_ticks(self.low, self.high, about) if self.is_log else _ticks(self.low, self.high, about))
+        if self.is_log:
+            return _log_ticks(self.low, self.high, about)
+        return list(_ticks(self.low, self.high, about, 1.0 if self.is_whole else 0.0))
 
 
 def scale_over(values: Iterable[float], start: float, end: float, *, may_be_log: bool = True) -> Scale:
@@ -46,7 +52,8 @@ def scale_over(values: Iterable[float], start: float, end: float, *, may_be_log:
     elif 0 <= low <= high / 2:
         low = 0.0
     margin = 0.06 * (high - low)
-    return Scale(low if low == 0 else low - margin, high if high == 0 else high + margin, start, end)
+    low, high = low if low == 0 else low - margin, high if high == 0 else high + margin
+    return Scale(low, high, start, end, is_whole=all(float(value).is_integer() for value in found))
 
 
 def tick_label(value: float) -> str:
@@ -57,8 +64,8 @@ def tick_label(value: float) -> str:
     return f"{value:.4g}"
 
 
-def _ticks(low: float, high: float, about: int) -> Iterator[float]:
-    rough = (high - low) / about
+def _ticks(low: float, high: float, about: int, least_step: float) -> Iterator[float]:
+    rough = max((high - low) / about, least_step)
     magnitude = 10.0 ** math.floor(math.log10(rough))
     step = next(size * magnitude for size in _STEPS if size * magnitude >= rough * 0.999)
     for count in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1):
