@@ -70,9 +70,9 @@ class AsyncEngine:
         """End the request of this id as soon as the present step is over. Does not wait."""
         self.sync.cancel(request_id)
 
-    async def encode(self, prompt: Prompt) -> list[int]:
+    async def encode(self, prompt: Prompt, **options: Any) -> list[int]:
         """The token ids of a prompt."""
-        return await self._background.run(partial(self.sync.encode, prompt))
+        return await self._background.run(partial(self.sync.encode, prompt, **options))
 
     async def _begin(self, prompt: Prompt, sampling: dict[str, Any]) -> Request:
         """Encode on another thread; then nothing is awaited, so that no request is left behind by a cancelled task."""
@@ -81,9 +81,9 @@ class AsyncEngine:
 
     # -- agents ----------------------------------------------------------------------------------
 
-    def agent(self, name: str, *, system: str | None = None, namespace: str = DEFAULT_NAMESPACE) -> AsyncAgent:
+    def agent(self, name: str, **options: Any) -> AsyncAgent:
         """The agent of this name, or a new one. Nothing is computed yet, so there is nothing to await."""
-        return AsyncAgent(self.sync.agent(name, system=system, namespace=namespace), self._background)
+        return AsyncAgent(self.sync.agent(name, **options), self._background)
 
     def agents(self, *, namespace: str | None = None) -> list[AsyncAgent]:
         """All agents of this model, or those of one namespace, by name."""
