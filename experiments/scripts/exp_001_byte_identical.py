@@ -147,7 +147,7 @@ EXPERIMENT = Experiment(
         future="Gemma 3 12B",
     ),
     related=Related(
-        adrs=("ADR-0003", "ADR-0004"),
+        adrs=("ADR-0003", "ADR-0004", "ADR-0016", "ADR-0017"),
         experiments=("EXP-004",),
         references=("https://github.com/ml-explore/mlx-lm",),
     ),

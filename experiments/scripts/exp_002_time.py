@@ -112,7 +112,11 @@ EXPERIMENT = Experiment(
         sprint="Repeat on Metal",
         future="Gemma 3 12B",
     ),
-    related=Related(adrs=("ADR-0018",), experiments=("EXP-001",), references=("https://github.com/ml-explore/mlx-lm",)),
+    related=Related(
+        adrs=("ADR-0004", "ADR-0016", "ADR-0018"),
+        experiments=("EXP-001",),
+        references=("https://github.com/ml-explore/mlx-lm",),
+    ),
 )
 
 

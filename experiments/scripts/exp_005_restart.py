@@ -142,7 +142,7 @@ EXPERIMENT = Experiment(
         sprint="Repeat with a model with windows or recurrent state",
         future="Repeat with quantised keys and values",
     ),
-    related=Related(adrs=("ADR-0004", "ADR-0009", "ADR-0010"), experiments=("EXP-004", "EXP-007")),
+    related=Related(adrs=("ADR-0004", "ADR-0009", "ADR-0010", "ADR-0018"), experiments=("EXP-004", "EXP-007")),
 )
 
 

@@ -145,7 +145,7 @@ EXPERIMENT = Experiment(
         sprint="Repeat with LoRA adapters, once the engine takes them",
         future="Measure decode beside a namespace that evicts",
     ),
-    related=Related(adrs=("ADR-0008",), experiments=("EXP-006",)),
+    related=Related(adrs=("ADR-0008", "ADR-0018"), experiments=("EXP-006",)),
 )
 
 

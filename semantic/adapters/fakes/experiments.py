@@ -128,8 +128,11 @@ class FakeEngines:
         memory: str = "2GB",
         store: str | None = None,
         prefix_caching: bool = True,
+        kv_bits: int | str | None = None,
+        kv_group_size: int = 64,
+        kv_at_rest: str = "exact",
     ) -> Engine:
-        """Open a fake engine. Its memory is its number of blocks."""
+        """Open a fake engine. Its memory is its number of blocks; it keeps no keys and values to have a precision."""
         self.opened.append(exactness)
         return fake_engine(
             model=self.model(),
