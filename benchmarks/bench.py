@@ -103,6 +103,11 @@ def restart(engine: Any, model: Any, tokenizer: Any, arguments: argparse.Namespa
     yield from reuse.restart(arguments.model, arguments.repeats)
 
 
+def restart_kv4(engine: Any, model: Any, tokenizer: Any, arguments: argparse.Namespace) -> Iterator[Ratio]:
+    """Context in the store in 4 bits against exact."""
+    yield from reuse.restart_kv4(arguments.model, arguments.repeats)
+
+
 def kv_bits(engine: Any, model: Any, tokenizer: Any, arguments: argparse.Namespace) -> Iterator[Ratio]:
     """Decoding on 8-bit caches."""
     from benchmarks import kv_bits as part
@@ -118,6 +123,7 @@ PARTS: dict[str, Callable[[Any, Any, Any, argparse.Namespace], Iterator[Ratio]]]
     "hot": hot,
     "write_behind": write_behind,
     "restart": restart,
+    "restart_kv4": restart_kv4,
     "kv_bits": kv_bits,
 }
 

@@ -92,7 +92,7 @@ def make_memory(
         attention = PagedAttention(team)
         if codec is None:
             return PagedMemory(spec, num_blocks, attention)
-        return PagedMemoryAtRest(spec, num_blocks, attention, codec)
+        return PagedMemoryAtRest(spec, num_blocks, attention, codec, team)
     join = _join_attention(spec, lane, team)
     layers = partial(make_layers, model, spec.precision)
     if codec is None:

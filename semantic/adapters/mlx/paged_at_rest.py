@@ -4,12 +4,15 @@ A running sequence computes on exact pages of its own. What it leaves behind is 
 once or after a restart, gets the quantised values: output does not depend on where a block was found.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from semantic.adapters.mlx.host_block import HostBlock
+from semantic.adapters.mlx.numpy_blas import NumpyBlas
+from semantic.adapters.mlx.page_arena import Array
 from semantic.adapters.mlx.paged_attention import PagedAttention
 from semantic.adapters.mlx.paged_cache import PagedMemory, PagedSequenceCache
 from semantic.adapters.mlx.rows_at_rest import RowCodec, RowsAtRest
+from semantic.adapters.mlx.team import Team
 from semantic.application.ports.block_store import Place, Tensor
 from semantic.domain.identifiers import BlockId
 from semantic.domain.value_objects import ModelCacheSpec
@@ -20,8 +23,11 @@ class PagedMemoryAtRest(PagedMemory):
 
     seals_in_place = False
 
-    def __init__(self, spec: ModelCacheSpec, num_blocks: int, attention: PagedAttention, codec: RowCodec) -> None:
+    def __init__(
+        self, spec: ModelCacheSpec, num_blocks: int, attention: PagedAttention, codec: RowCodec, team: Team
+    ) -> None:
         super().__init__(spec, num_blocks, attention)
+        self._team, self._numpy_blas = team, NumpyBlas()
         self._rows = RowsAtRest(spec, codec)
         self._sealed: dict[BlockId, HostBlock] = {}
         self._open: set[PagedSequenceCache] = set()
@@ -49,13 +55,19 @@ class PagedMemoryAtRest(PagedMemory):
         super().close(cache)
 
     def resume(self, cache: PagedSequenceCache, block_ids: Sequence[BlockId], num_tokens: int) -> None:
-        """Write what sealed blocks hold into the cache's own pages, which are attached already."""
+        """Write what sealed blocks hold into the cache's own pages, which are attached already; on the whole team."""
         assert cache.num_tokens == 0, "only an empty cache can resume"
-        for page, block_id in enumerate(block_ids):
-            block = self._sealed[block_id]
-            arrays = list(self._arena.rows(cache.table[page], block.num_tokens))
-            for layer, (keys, values) in enumerate(zip(arrays[::2], arrays[1::2], strict=True)):
-                self._rows.get(block, layer, keys, values)
+        blocks = [self._sealed[block_id] for block_id in block_ids]
+        layers = iter(
+            [part for slot, block in zip(cache.table, blocks, strict=False) for part in self._of(slot, block)]
+        )
+
+        def work() -> None:
+            for part in layers:
+                self._rows.get(*part)
+
+        with self._numpy_blas.single_threaded():
+            self._team.run(work)
         cache.num_tokens = num_tokens
 
     def copy(self, source: BlockId, target: BlockId, num_tokens: int) -> None:
@@ -69,9 +81,8 @@ class PagedMemoryAtRest(PagedMemory):
     def seal(self, cache: PagedSequenceCache, block_id: BlockId, start: int, num_tokens: int) -> None:
         """Quantise the rows of the page that begins at ``start``."""
         block = self._sealed[block_id] = HostBlock(num_tokens)
-        arrays = list(self._arena.rows(cache.table[start // self.spec.block_tokens], num_tokens))
-        for layer, (keys, values) in enumerate(zip(arrays[::2], arrays[1::2], strict=True)):
-            self._rows.put(block, layer, keys, values)
+        for part in self._of(cache.table[start // self.spec.block_tokens], block):
+            self._rows.put(*part)
 
     def contents(self, block_id: BlockId, num_tokens: int) -> list[Tensor]:
         """The block's arrays, which hold just as many tokens as it was sealed with."""
@@ -86,6 +97,12 @@ class PagedMemoryAtRest(PagedMemory):
         """Free sealed blocks that nobody holds; a running sequence's pages go with its cache."""
         for block_id in block_ids:
             self._sealed.pop(block_id, None)
+
+    def _of(self, slot: int, block: HostBlock) -> Iterator[tuple[HostBlock, int, Array, Array]]:
+        """A block's layers, each with the rows of a page that it goes to or comes from."""
+        arrays = list(self._arena.rows(slot, block.num_tokens))
+        for layer, (keys, values) in enumerate(zip(arrays[::2], arrays[1::2], strict=True)):
+            yield block, layer, keys, values
 
     def clear(self) -> None:
         """Free everything."""
