@@ -1,6 +1,7 @@
 """Decisions name the experiments that test them, and experiments name the decisions: both say the same."""
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ REPOSITORY = Path(__file__).parents[2]
 DECISIONS = sorted((REPOSITORY / "docs" / "adr").glob("[0-9][0-9][0-9][0-9]-*.md"))
 
 
+@cache
 def related() -> dict[str, list[str]]:
     """Decisions by experiment, as the declarations have them."""
     entries = FolderCatalogue(REPOSITORY / "experiments").entries()

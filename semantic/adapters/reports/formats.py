@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 
-from semantic.domain.experiments import Cell, Decision, Parameter, RunLog, Status, Verdict
+from semantic.domain.experiments import Cell, CriterionResult, Decision, Parameter, RunLog, Status, Verdict
 
 STATUS = {
     Status.PENDING: "⏳ PENDING",
@@ -35,9 +35,12 @@ def seconds(value: float) -> str:
     return f"{int(value) // 60} min {int(value) % 60} s"
 
 
-def number(value: float | None) -> str:
-    """Six significant digits, or that there is none."""
-    return "nothing" if value is None else f"{value:.6g}"
+def measured(result: CriterionResult) -> str:
+    """``0.775406 [0.683, 0.83]``: six significant digits, and the interval where there is one."""
+    if result.measured is None:
+        return "nothing"
+    interval = "" if result.low is None or result.high is None else f" [{result.low:.4g}, {result.high:.4g}]"
+    return f"{result.measured:.6g}{interval}"
 
 
 def day(moment: datetime) -> str:

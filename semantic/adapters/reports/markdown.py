@@ -33,7 +33,7 @@ def markdown_environment() -> Environment:
         decision_means=formats.DECISION_MEANS.__getitem__,
         mark=formats.mark,
         seconds=formats.seconds,
-        number=formats.number,
+        measured=formats.measured,
         day=formats.day,
         minute=formats.minute,
         moment=formats.moment,

@@ -25,7 +25,7 @@ from semantic.domain.experiments import (
 
 Fact: TypeAlias = tuple[str, str]
 
-TO_BE_WRITTEN = "to be written by the owner, in the experiment's declaration (`root_cause`)"
+TO_BE_WRITTEN = "to be written by the owner: `root_cause` in the declaration, or in a review beside the results"
 _NOT_INSTALLED = "not installed"
 _FINDINGS = (
     (Finding.POSITIVE, "Positive Findings", "Finding"),
