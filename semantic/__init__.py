@@ -83,6 +83,7 @@ def open(
     kv_bits: int | str | None = None,
     kv_group_size: int | None = None,
     kv_at_rest: str | None = None,
+    prompt_lookup_num_tokens: int | None = None,
     **settings: Any,
 ) -> "Engine":
     """Open an engine on ``model``: a known name, a folder, a GGUF file, a hub id, or a (model, tokenizer) pair.
@@ -103,6 +104,8 @@ def open(
     mlx_lm's own ``kv_bits`` quantises between prefill chunks, so that its output depends on their size.
     ``kv_at_rest``: ``"exact"``, or ``"8"``, ``"8/4"`` (keys / values) or ``"4"`` bits for blocks that nobody computes
     on, in memory and in the store.
+    ``prompt_lookup_num_tokens``: most tokens (15) that a step verifies beside the one it computes, guessed from what
+    the context said before; the output is the same, sooner where a model copies. 0 switches it off.
     Other keywords are fields of :class:`semantic.settings.Settings`. What is not given comes from the environment
     (``SEMANTIC_...``), then from ``semantic.toml``. Raises a :class:`SemanticError` that says what to do.
     """
@@ -123,6 +126,7 @@ def open(
         kv_bits=kv_bits,
         kv_group_size=kv_group_size,
         kv_at_rest=kv_at_rest,
+        prompt_lookup_num_tokens=prompt_lookup_num_tokens,
         **settings,
     )
     return open_engine(container, model)

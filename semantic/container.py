@@ -221,6 +221,7 @@ def engine_options(settings: Settings) -> EngineOptions:
         prefill_step_size=settings.prefill_step_size,
         prefix_caching=settings.prefix_caching,
         kv_at_rest=settings.kv_at_rest,
+        prompt_lookup_num_tokens=settings.prompt_lookup_num_tokens,
         store=None if settings.store is None else str(settings.store),
         store_bytes=None if settings.store_limit is None else parse_size(settings.store_limit),
     )

@@ -49,6 +49,9 @@ class Settings(BaseSettings):
         500, ge=0, description="longest pause of a running request while a prompt is read; 0 sets none, for throughput"
     )
     prefill_step_size: int | None = Field(None, ge=1, description="prompt tokens per prefill chunk")
+    prompt_lookup_num_tokens: int = Field(
+        15, ge=0, description="most tokens drafted at once from what the context said before; 0 for none"
+    )
     exactness: Literal["token", "bit"] = Field("token", description="which lane of identity with mlx_lm")
     cache_layout: Literal["auto", "paged", "contiguous"] = Field("auto", description="where keys and values live")
     compute_dtype: Literal["auto", "model", "float32", "float16", "bfloat16"] = Field(

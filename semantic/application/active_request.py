@@ -7,6 +7,7 @@ from semantic.application.lease import Lease
 from semantic.application.ports.model import DecodeRow, Drawn
 from semantic.application.text_assembly import TextAssembler
 from semantic.domain.entities import Sequence
+from semantic.domain.services.drafter import Drafter
 from semantic.domain.value_objects import Completion, FinishReason, Terms, Timings, TokenLogprobs, Usage
 
 
@@ -25,12 +26,13 @@ class ActiveRequest:
     is_prefetched: bool = False
     logprobs: list[TokenLogprobs] = field(factory=list)
     processors: GuardedProcessors | None = None
+    drafter: Drafter | None = None
 
     def is_late(self, now: float) -> bool:
         """Whether its deadline has passed."""
         return self.terms.deadline_s is not None and now - self.submitted_at >= self.terms.deadline_s
 
-    def row(self) -> DecodeRow:
+    def row(self, draft: tuple[int, ...] = ()) -> DecodeRow:
         """What the next decode step feeds."""
         sampling = self.sequence.sampling
         return DecodeRow(
@@ -40,6 +42,7 @@ class ActiveRequest:
             seed=self.seed,
             index=len(self.sequence.output_token_ids),
             history=self.sequence.token_ids if sampling.changes_logits else (),
+            draft=draft,
         )
 
     def take(self, drawn: Drawn) -> str:

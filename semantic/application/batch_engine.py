@@ -20,12 +20,14 @@ from semantic.application.ports.tokenizer import Tokenizer
 from semantic.application.request_check import check_request
 from semantic.application.residency import Residency, can_preempt
 from semantic.application.scheduler import Chunk, Scheduler
+from semantic.application.speculation import MakeDrafter, Speculation
 from semantic.application.store_tier import StoreTier
 from semantic.application.text_assembly import TextAssembler
 from semantic.domain.entities import Sequence
 from semantic.domain.errors import DeadlineExceededError, QueueFullError, UnknownRequestError
 from semantic.domain.identifiers import RequestId
 from semantic.domain.services import BlockPool
+from semantic.domain.services.drafter import PromptLookupDrafter
 from semantic.domain.value_objects import Delta, Priority, Reuse, SamplingParams, Terms
 from semantic.domain.value_objects.cache_context import DEFAULT_NAMESPACE
 
@@ -48,7 +50,7 @@ class BlockPoolBatchEngine:
 
     Sequences join and leave the batch at any step. Not thread-safe: one thread owns the engine and its model; the
     :class:`~semantic.application.engine.Engine` puts such a thread around it. ``prefix_caching=False`` computes every
-    prompt from its beginning.
+    prompt from its beginning. Drafts have at most ``prompt_lookup_num_tokens`` tokens; ``make_drafter`` makes them.
     """
 
     def __init__(
@@ -64,6 +66,8 @@ class BlockPoolBatchEngine:
         tier: StoreTier | None = None,
         max_waiting: int | None = None,
         max_token_gap_s: float | None = None,
+        prompt_lookup_num_tokens: int = 0,
+        make_drafter: MakeDrafter = PromptLookupDrafter,
         random_seed: Callable[[], int] = lambda: randbits(63),
     ) -> None:
         self.model, self.tokenizer, self.pool = model, tokenizer, pool
@@ -74,6 +78,9 @@ class BlockPoolBatchEngine:
         self._random_seed = random_seed
         step_size = model.profile.prefill_step_size
         self._scheduler = Scheduler(max_num_seqs=max_num_seqs, prefill_step_size=step_size)
+        self._speculation = Speculation(
+            model.profile, clock, num_tokens=prompt_lookup_num_tokens, make_drafter=make_drafter
+        )
         is_fixed = model.profile.reuse is Reuse.AT_CHUNKS  # a chunk of another size would say something else
         self._pacing = Pacing(None if is_fixed else max_token_gap_s, step_size)
         self._max_waiting = max_waiting
@@ -221,10 +228,12 @@ class BlockPoolBatchEngine:
         requests = [self._requests[sequence.request_id] for sequence in sequences]
         if not requests:
             return []
+        rows = self._speculation.rows(requests)
         try:
-            draws = self.model.decode([request.row() for request in requests])
+            draws = self.model.decode(rows)
         except Exception as error:  # noqa: BLE001 - as above; a half-written batch can't be trusted any more
             return [self._fail(request, error) for request in requests]
+        self._speculation.learn(requests, rows, draws)
         return [self._commit(request, drawn) for request, drawn in zip(requests, draws, strict=True)]
 
     def _commit(self, request: ActiveRequest, draws: tuple[Drawn, ...]) -> Output:
@@ -314,6 +323,8 @@ class BlockPoolBatchEngine:
             evicted_blocks=transfer.evicted_blocks,
             loaded_blocks=transfer.loaded_blocks,
             lost_blocks=transfer.lost_blocks,
+            drafted_tokens=self._speculation.drafted_tokens,
+            accepted_tokens=self._speculation.accepted_tokens,
             store=self.tier.stats() if self.tier is not None else None,
             steps=self._counts["steps"],
             prefilled_tokens=self._counts["prefilled_tokens"],

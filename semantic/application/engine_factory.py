@@ -36,6 +36,7 @@ class EnginesOnOneModel:
         kv_bits: int | str | None = None,
         kv_group_size: int = 64,
         kv_at_rest: str = "exact",
+        prompt_lookup_num_tokens: int = 15,
     ) -> Engine:
         """Open an engine; close it before opening the next, or two share the machine."""
         options = EngineOptions(
@@ -50,5 +51,6 @@ class EnginesOnOneModel:
             kv_bits=kv_bits,
             kv_group_size=kv_group_size,
             kv_at_rest=kv_at_rest,
+            prompt_lookup_num_tokens=prompt_lookup_num_tokens,
         )
         return self._opener.open(self.loaded(), options)

@@ -34,8 +34,9 @@ class EngineOptions:
     token on, in groups of ``kv_group_size``; None keeps them exact.
     ``store``: folder in which blocks and agents outlive the process, of at most ``store_bytes``. Without
     ``prefix_caching`` every prompt is computed from its beginning. ``kv_at_rest``: bits of keys and values in blocks
-    that nobody computes on, in memory and in the store; keys / values where they differ. Raises
-    :class:`InvalidRequestError` naming the option.
+    that nobody computes on, in memory and in the store; keys / values where they differ.
+    ``prompt_lookup_num_tokens``: most tokens that are drafted at once from what the context said before, 0 for none;
+    the output is the same (ADR 0021). Raises :class:`InvalidRequestError` naming the option.
     """
 
     memory_bytes: int
@@ -51,6 +52,7 @@ class EngineOptions:
     kv_at_rest: str = field(default="exact", validator=_one_of(KV_AT_REST))
     store: str | None = None
     store_bytes: int | None = None
+    prompt_lookup_num_tokens: int = 15
 
     def __attrs_post_init__(self) -> None:
         check_kv_bits(self.kv_bits, self.kv_group_size, self.cache_layout, self.kv_at_rest)
@@ -58,6 +60,10 @@ class EngineOptions:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise InvalidRequestError(f"{name} must be positive, got {value!r}")
+        if self.prompt_lookup_num_tokens < 0:
+            raise InvalidRequestError(
+                f"prompt_lookup_num_tokens must be a number of tokens, 0 for none, got {self.prompt_lookup_num_tokens}"
+            )
         if self.exactness == "bit" and self.kv_at_rest != "exact":
             raise InvalidRequestError(
                 f'exactness="bit" reuses what mlx_lm computed, so kv_at_rest can\'t be {self.kv_at_rest!r}; '

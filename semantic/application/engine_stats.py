@@ -33,7 +33,8 @@ class EngineStats:
     ``waiting_in_background`` of the ``waiting`` are of that priority; ``preempted`` of them had begun before.
     ``pool_free_blocks`` can be handed out now; of them ``pool_cached_blocks`` hold context that nobody uses at the
     moment. Of the ``prompt_tokens`` of admitted requests, ``cached_tokens_from_memory`` and
-    ``cached_tokens_from_store`` were not computed. ``store`` is None without a store.
+    ``cached_tokens_from_store`` were not computed. Of the ``drafted_tokens`` that speculation fed beside what had to be
+    fed, ``accepted_tokens`` were right. ``store`` is None without a store.
 
     ``ttft_s`` (from submission to the first token, of the last 1,000 requests), ``token_gap_s`` (between tokens that
     are handed over, the last 10,000) and ``tokens_per_s`` (the last 5 s) are measured by the thread that hands tokens
@@ -62,6 +63,8 @@ class EngineStats:
     evicted_blocks: int
     loaded_blocks: int
     lost_blocks: int
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
     store: StoreTierStats | None = None
     ttft_s: Percentiles | None = None
     token_gap_s: Percentiles | None = None

@@ -88,6 +88,7 @@ class OpenEngine:
                 max_token_gap_s=None if options.max_token_gap_ms is None else options.max_token_gap_ms / 1e3,
                 prefix_caching=options.prefix_caching,
                 tier=tier,
+                prompt_lookup_num_tokens=options.prompt_lookup_num_tokens,
             )
 
         try:

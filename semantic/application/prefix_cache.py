@@ -256,6 +256,8 @@ class PrefixCache:
         if not self._in_place:  # what is sealed needs the room that the live cache's blocks account for
             self.transfer.release(list(reversed(sequence.block_table.clear())))
         if keep and sequence.num_computed_tokens:
+            if lease.cache.num_tokens > sequence.num_computed_tokens:  # a draft went on beyond a stop
+                self._memory.trim(lease.cache, sequence.num_computed_tokens)
             self.sealing.ended(sequence, lease)
         self._memory.close(lease.cache)
         self._note_filled(sequence, lease, is_certain=keep)

@@ -1,6 +1,6 @@
 """The batch engine stepped by hand: what came out of its steps, and when its store does what."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from attrs import define, field
@@ -19,6 +19,7 @@ from semantic.application.batch_engine import BlockPoolBatchEngine
 from semantic.application.ports.model import Drawn
 from semantic.application.store_tier import StoreTier
 from semantic.domain.identifiers import RequestId
+from semantic.domain.services.drafter import Draft
 from semantic.domain.value_objects import Completion, Delta, SamplingParams, Terms
 
 
@@ -140,6 +141,23 @@ def driven_with_store(store: MemoryStore, model: FakeModel | None = None, **part
     tier.wait = lambda timeout_s: tier.poll()  # type: ignore[method-assign]  # nothing happens by itself
     engine = fake_batch_engine(model=model, tier=tier, telemetry=telemetry, **parts)
     return DrivenWithStore(engine, store=store, tier=tier, writer=writer, readers=readers, telemetry=telemetry)
+
+
+class Oracle:
+    """Drafts what the fake model will say; every ``wrong``-th token of the sequence is guessed wrong."""
+
+    def __init__(self, token_ids: Iterable[int], wrong: int = 0) -> None:
+        self._tokens, self._wrong = list(token_ids), wrong
+
+    def draft(self, most: int) -> Draft:
+        context, tokens = list(self._tokens), list[int]()
+        for _ in range(most):
+            context.append(fake_next_token(context))
+            tokens.append(255 if self._wrong and len(context) % self._wrong == 0 else context[-1])
+        return Draft(tokens, [1.0] * len(tokens))
+
+    def observe(self, drawn: Sequence[int]) -> None:
+        self._tokens += drawn
 
 
 def cold(prompt: Sequence[int], max_tokens: int) -> tuple[int, ...]:

@@ -1,14 +1,16 @@
 """Engines that share, evict, save, load and lose contexts at random, beside a model that computes all from the start.
 
 The fake model's next token is a function of the tokens before it, so every answer is known beforehand; its memory
-notices rows that change, and the invariants notice blocks that are in two places or in none.
+notices rows that change, and the invariants notice blocks that are in two places or in none. Drafts are right as often
+as is asked for, and nothing may be seen of what was wrong.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from attrs import frozen
-from driving import DrivenWithStore, cold, driven_with_store
+from driving import DrivenWithStore, Oracle, cold, driven_with_store
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -69,11 +71,21 @@ class CachingMachine(RuleBasedStateMachine):
         chunks_of_blocks=st.integers(1, 2),
         max_num_seqs=st.integers(1, 4),
         budget_blocks=st.none() | st.integers(4, 20),
+        drafted=st.sampled_from([0, 2, 7]),
+        wrong=st.sampled_from([0, 2, 3, 5]),
     )
     def open(
-        self, blocks: int, block_tokens: int, chunks_of_blocks: int, max_num_seqs: int, budget_blocks: int | None
+        self,
+        blocks: int,
+        block_tokens: int,
+        chunks_of_blocks: int,
+        max_num_seqs: int,
+        budget_blocks: int | None,
+        drafted: int,
+        wrong: int,
     ) -> None:
-        self.parts = {"blocks": blocks, "max_num_seqs": max_num_seqs}
+        self.parts: dict[str, Any] = {"blocks": blocks, "max_num_seqs": max_num_seqs}
+        self.parts |= {"prompt_lookup_num_tokens": drafted, "make_drafter": partial(Oracle, wrong=wrong)}
         self.sizes = {"block_tokens": block_tokens, "prefill_step_size": block_tokens * chunks_of_blocks}
         self.store = MemoryStore(None if budget_blocks is None else budget_blocks * block_tokens * 4)
         self.may_lose_blocks = budget_blocks is not None
@@ -226,6 +238,7 @@ class CachingMachine(RuleBasedStateMachine):
             assert block in index.residents(block.block_id)
             tokens = memory.blocks[block.block_id].held(block.num_tokens)
             assert pack_tokens(tokens) == block.tokens, "rows of an indexed block have changed"
+            assert memory.blocks[block.block_id].has_state or not block.has_state, "a state is missing"
         for block_id in pool._evictable:
             assert index.residents(block_id), "memory is kept that nothing can find"
 

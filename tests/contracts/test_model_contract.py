@@ -84,9 +84,10 @@ def row(
     seed: int = 0,
     index: int = 0,
     history: Sequence[int] = (),
+    draft: Sequence[int] = (),
     **sampling: Any,
 ) -> DecodeRow:
-    return DecodeRow(cache, token_id, SamplingParams(**sampling), seed, index, tuple(history))
+    return DecodeRow(cache, token_id, SamplingParams(**sampling), seed, index, tuple(history), tuple(draft))
 
 
 def forbidding(*token_ids: int) -> LogitsProcessor:
@@ -230,6 +231,98 @@ def test_log_probabilities_are_those_behind_the_processors(sequences: Sequences)
     assert drawn.logprobs is not None
     assert min(token_id for token_id, _ in drawn.logprobs.top) >= 60
     assert len(drawn.logprobs.top) == 2
+
+
+# -- drafts --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def verifying(sequences: Sequences) -> Sequences:
+    if sequences.model.profile.verifies_drafts == "never":
+        pytest.skip("this lane verifies no drafts")
+    return sequences
+
+
+def drawn_with(sequences: Sequences, prompt: Sequence[int], draft: Sequence[int], **sampling: Any) -> list[int]:
+    """What a prompt draws in one step with a draft; the cache must hold as many tokens more."""
+    cache = sequences.open(prompt)
+    (drawn,) = sequences.model.decode([row(cache, prompt[-1], seed=prompt[0], draft=draft, **sampling)])
+    assert cache.num_tokens == len(prompt) - 1 + len(drawn)
+    return [one.token_id for one in drawn]
+
+
+@pytest.mark.parametrize(
+    "sampling", [{}, {"temp": 1.0}, {"temp": 0.8, "top_k": 20}], ids=["greedy", "sampled", "top-k"]
+)
+def test_a_draft_is_kept_as_far_as_it_is_what_would_have_been_drawn(
+    verifying: Sequences, sampling: dict[str, Any]
+) -> None:
+    for prompt in PROMPTS:
+        (drawn,) = verifying.run([prompt], **sampling)
+        wrong = drawn[2] % 50 + 1
+        assert drawn_with(verifying, prompt, drawn[:4], **sampling) == drawn
+        assert drawn_with(verifying, prompt, [*drawn[:2], wrong, *drawn[3:]], **sampling) == drawn[:3]
+        assert drawn_with(verifying, prompt, [drawn[0] % 50 + 1, *drawn[1:]], **sampling) == drawn[:1]
+        assert drawn_with(verifying, prompt, [], **sampling) == drawn[:1]
+
+
+@pytest.mark.parametrize("sampling", [{}, {"temp": 1.0}], ids=["greedy", "sampled"])
+def test_rows_with_and_without_drafts_share_a_step_and_go_on_as_if_nothing_had_been_drafted(
+    verifying: Sequences, sampling: dict[str, Any]
+) -> None:
+    expected = verifying.run(PROMPTS, steps=12, **sampling)
+    drawn: list[list[int]] = [[] for _ in PROMPTS]
+    caches = [verifying.open(prompt) for prompt in PROMPTS]
+    right = (0, 1, 3, 2)  # of each row's draft in turn; the token behind them is wrong
+    for step in range(4):
+        rows = []
+        for number, (cache, prompt, tokens) in enumerate(zip(caches, PROMPTS, drawn, strict=True)):
+            start, most = len(tokens), right[(number + step) % len(right)]
+            draft = [*expected[number][start : start + most], 0] if most else []
+            last = [*prompt, *tokens][-1]
+            rows.append(row(cache, last, seed=prompt[0], index=start, draft=draft, **sampling))
+        for tokens, draws in zip(drawn, verifying.model.decode(rows), strict=True):
+            tokens += [one.token_id for one in draws]
+    assert [len(tokens) for tokens in drawn] == [10, 10, 10, 10]
+    assert drawn == [tokens[:10] for tokens in expected]
+
+
+def test_a_draft_may_cross_from_one_block_into_the_next(verifying: Sequences) -> None:
+    size = verifying.model.profile.cache_spec.block_tokens
+    prompt = [number * 7 % 50 + 1 for number in range(size - 2)]
+    (drawn,) = verifying.run([prompt], steps=8)
+    assert drawn_with(verifying, prompt, drawn[:7]) == drawn
+    cache = verifying.open(prompt)
+    (first,) = verifying.model.decode([row(cache, prompt[-1], seed=prompt[0], draft=[drawn[0], 0, 0, 0, 0])])
+    assert [one.token_id for one in first] == drawn[:2]
+    (then,) = verifying.model.decode([row(cache, drawn[1], seed=prompt[0], index=2, draft=drawn[2:7])])
+    assert [one.token_id for one in then] == drawn[2:]
+
+
+def test_a_draft_that_is_trimmed_leaves_room_for_another_context(verifying: Sequences) -> None:
+    cache, memory = verifying.open(PROMPTS[0]), verifying.model.memory
+    memory.trim(cache, 2)
+    assert cache.num_tokens == 2
+    verifying.model.prefill(cache, PROMPTS[0][2:-1])
+    drawn = verifying.decode([row(cache, PROMPTS[0][-1], seed=PROMPTS[0][0])])
+    assert [drawn] == verifying.run([PROMPTS[0]], steps=1)
+
+
+def test_a_lane_that_verifies_no_drafts_ignores_them(tiny_llama: Callable[..., Any]) -> None:
+    model = FakeModel(verifies_drafts="never")
+    some = Sequences(model)
+    (expected,) = some.run([PROMPTS[0]], steps=2)
+    assert drawn_with(some, PROMPTS[0], expected) == expected[:1]
+
+
+@pytest.mark.mlx
+def test_the_bit_lane_verifies_no_drafts(tiny_llama: Callable[..., Any]) -> None:
+    model = mlx_model("one by one", tiny_llama())
+    some = Sequences(model)
+    (expected,) = some.run([PROMPTS[0]], steps=2)
+    assert model.profile.verifies_drafts == "never"
+    assert drawn_with(some, PROMPTS[0], expected) == expected[:1]
+    model.release()
 
 
 def test_when_all_caches_are_closed_and_their_blocks_discarded_no_bytes_are_held(model: LanguageModel) -> None:

@@ -26,6 +26,9 @@ MaxNumSeqs = Annotated[int | None, typer.Option("--max-num-seqs", help="Sequence
 KVBits = Annotated[str | None, typer.Option("--kv-bits", help="8, 8/4 or 4: quantise keys / values as computed.")]
 KVGroupSize = Annotated[int | None, typer.Option("--kv-group-size", help="Elements that share a scale: 32, 64 or 128.")]
 KVAtRest = Annotated[str | None, typer.Option("--kv-at-rest", help="exact, 8, 8/4 or 4: bits of blocks at rest.")]
+PromptLookup = Annotated[
+    int | None, typer.Option("--prompt-lookup-num-tokens", help="Tokens drafted from the context at most; 0 is off.")
+]
 PrefillStepSize = Annotated[int | None, typer.Option("--prefill-step-size", help="Prompt tokens per prefill chunk.")]
 
 
@@ -53,6 +56,7 @@ def register(app: typer.Typer, services: Services) -> None:
         kv_bits: KVBits = None,
         kv_group_size: KVGroupSize = None,
         kv_at_rest: KVAtRest = None,
+        prompt_lookup_num_tokens: PromptLookup = None,
         as_json: JsonFlag = False,
     ) -> None:
         """Complete a prompt, as mlx_lm.generate would; several prompts run as one batch."""
@@ -66,6 +70,7 @@ def register(app: typer.Typer, services: Services) -> None:
             kv_bits=kv_bits,
             kv_group_size=kv_group_size,
             kv_at_rest=kv_at_rest,
+            prompt_lookup_num_tokens=prompt_lookup_num_tokens,
         )
         sampling: dict[str, Any] = {
             "max_tokens": max_tokens,
@@ -99,6 +104,7 @@ def register(app: typer.Typer, services: Services) -> None:
         kv_bits: KVBits = None,
         kv_group_size: KVGroupSize = None,
         kv_at_rest: KVAtRest = None,
+        prompt_lookup_num_tokens: PromptLookup = None,
     ) -> None:
         """Talk to the model. An empty line, Ctrl-D or Ctrl-C ends the conversation."""
         history = [{"role": "system", "content": system}] if system else []
@@ -109,6 +115,7 @@ def register(app: typer.Typer, services: Services) -> None:
             kv_bits=kv_bits,
             kv_group_size=kv_group_size,
             kv_at_rest=kv_at_rest,
+            prompt_lookup_num_tokens=prompt_lookup_num_tokens,
         )
         with services.open_engine(settings) as engine:
             while message := ask():

@@ -14,9 +14,11 @@ from semantic.application.ports.clock import Clock
 from semantic.application.ports.model import LanguageModel
 from semantic.application.ports.telemetry import Telemetry
 from semantic.application.ports.tokenizer import Tokenizer
+from semantic.application.speculation import MakeDrafter
 from semantic.application.stats_reporter import StatsReporter
 from semantic.application.store_tier import StoreTier
 from semantic.domain.services import BlockPool
+from semantic.domain.services.drafter import PromptLookupDrafter
 
 
 def fake_engine(
@@ -30,6 +32,7 @@ def fake_engine(
     prefix_caching: bool = True,
     tier: StoreTier | None = None,
     archive: AgentArchive | None = None,
+    prompt_lookup_num_tokens: int = 0,
     reporter: StatsReporter | None = None,
     **limits: Any,
 ) -> Engine:
@@ -46,6 +49,7 @@ def fake_engine(
             telemetry=telemetry,
             prefix_caching=prefix_caching,
             tier=tier,
+            prompt_lookup_num_tokens=prompt_lookup_num_tokens,
             **limits,
         )
 
@@ -62,6 +66,8 @@ def fake_batch_engine(
     telemetry: Telemetry | None = None,
     prefix_caching: bool = True,
     tier: StoreTier | None = None,
+    prompt_lookup_num_tokens: int = 0,
+    make_drafter: MakeDrafter = PromptLookupDrafter,
     **limits: Any,
 ) -> BlockPoolBatchEngine:
     """The batch engine alone, to be stepped by hand. ``limits``: ``max_waiting``, ``max_token_gap_s``."""
@@ -74,6 +80,8 @@ def fake_batch_engine(
         max_num_seqs=max_num_seqs,
         prefix_caching=prefix_caching,
         tier=tier,
+        prompt_lookup_num_tokens=prompt_lookup_num_tokens,
+        make_drafter=make_drafter,
         random_seed=lambda: 0,
         **limits,
     )

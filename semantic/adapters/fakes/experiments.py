@@ -131,6 +131,7 @@ class FakeEngines:
         kv_bits: int | str | None = None,
         kv_group_size: int = 64,
         kv_at_rest: str = "exact",
+        prompt_lookup_num_tokens: int = 15,
     ) -> Engine:
         """Open a fake engine. Its memory is its number of blocks; it keeps no keys and values to have a precision."""
         self.opened.append(exactness)
@@ -141,6 +142,7 @@ class FakeEngines:
             max_token_gap_s=None if max_token_gap_ms is None else max_token_gap_ms / 1e3,
             prefix_caching=prefix_caching,
             tier=None if store is None else fake_tier(self.stores.open(store)),
+            prompt_lookup_num_tokens=prompt_lookup_num_tokens,
         )
 
 

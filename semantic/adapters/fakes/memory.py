@@ -111,6 +111,15 @@ class FakeMemory:
         """Nothing to do: the tokens are in the block."""
         assert self.blocks[block_id].held(num_tokens) == self.read(cache)[start : start + num_tokens]
 
+    def trim(self, cache: FakeCache, num_tokens: int) -> None:
+        """Cut back; the rows are free to be written again."""
+        assert num_tokens <= cache.num_tokens, f"{cache.num_tokens} tokens can't be cut back to {num_tokens}"
+        for position in range(num_tokens, cache.num_tokens):
+            index, row = divmod(position, self.spec.block_tokens)
+            block = self.blocks[cache.block_ids[index]]
+            block.rows = min(block.rows, row)
+        cache.num_tokens = num_tokens
+
     def contents(self, block_id: BlockId, num_tokens: int) -> list[Tensor]:
         """The token ids."""
         self.blocks[block_id].held(num_tokens)
@@ -225,6 +234,12 @@ class FakeContiguousMemory(FakeMemory):
         block = self._block(block_id)
         self._fill(block, self.read(cache)[start : start + num_tokens])
         block.has_state = self._reuse is Reuse.AT_STATES and start + num_tokens == cache.num_tokens
+
+    def trim(self, cache: FakeCache, num_tokens: int) -> None:
+        """Cut back."""
+        assert num_tokens <= cache.num_tokens, f"{cache.num_tokens} tokens can't be cut back to {num_tokens}"
+        del cache.own[num_tokens:]
+        cache.num_tokens = num_tokens
 
     def contents(self, block_id: BlockId, num_tokens: int) -> list[Tensor]:
         """The token ids, and a mark for the state."""

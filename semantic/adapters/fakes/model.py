@@ -43,6 +43,7 @@ class FakeModel:
     """Fulfils the model port. ``choose`` replaces the next-token rule; ``fail_on`` makes a token raise when fed.
 
     ``layout="contiguous"`` with ``reuse=Reuse.AT_STATES`` behaves like a model with windows or recurrent state.
+    ``verifies_drafts`` is the profile's.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class FakeModel:
         block_tokens: int = 16,
         reuse: Reuse = Reuse.ANYWHERE,
         layout: str = "paged",
+        verifies_drafts: str = "together",
     ) -> None:
         spec = ModelCacheSpec.uniform(num_layers=2, kv_heads=2, head_dim=8, block_tokens=block_tokens, group_size=8)
         self.profile = ModelProfile(
@@ -69,6 +71,7 @@ class FakeModel:
             prefill_step_size=prefill_step_size,
             reuse=reuse,
             fingerprint=FAKE_FINGERPRINT,
+            verifies_drafts=verifies_drafts,
         )
         self.memory: Any = FakeMemory(spec) if layout == "paged" else FakeContiguousMemory(spec, reuse)
         self.forwards: list[str] = []
@@ -87,10 +90,10 @@ class FakeModel:
         cache.append(token_ids)
 
     def decode(self, rows: Sequence[DecodeRow]) -> list[tuple[Drawn, ...]]:
-        """Write each row's token and choose its next one."""
+        """Write each row's token, choose its next one, and go on as long as that is what its draft says."""
         self.forwards.append(f"decode {len(rows)}")
         self._feed([row.token_id for row in rows])
-        return [(_drawn(row, self._next(row)),) for row in rows]
+        return [self._verify(row) for row in rows]
 
     def release(self) -> None:
         """Drop all blocks."""
@@ -101,10 +104,20 @@ class FakeModel:
         if self._fail_on is not None and self._fail_on in token_ids:
             raise RuntimeError(f"the fake model was told to fail on token {self._fail_on}")
 
-    def _next(self, row: DecodeRow) -> int:
-        cache = row.cache
+    def _verify(self, row: DecodeRow) -> tuple[Drawn, ...]:
+        cache, guessed = row.cache, row.draft if self.profile.verifies_drafts != "never" else ()
         assert isinstance(cache, FakeCache)
-        cache.append([row.token_id])
-        if row.sampling.is_greedy:
-            return self._choose(cache.token_ids)
-        return _sampled_token(cache.token_ids, row.seed, row.index)
+        start = cache.num_tokens
+        cache.append([row.token_id, *guessed])  # as a forward does that verifies them all at once
+        held, drawn = cache.token_ids, list[Drawn]()
+        for i in range(len(guessed) + 1):
+            history = (*row.history, *guessed[:i]) if row.history else ()
+            here = attrs.evolve(row, index=row.index + i, history=history)
+            drawn.append(_drawn(here, self._next(held[: start + i + 1], here)))
+            if (drawn[-1].token_id,) != guessed[i : i + 1]:
+                break
+        self.memory.trim(cache, start + len(drawn))
+        return tuple(drawn)
+
+    def _next(self, token_ids: Sequence[int], row: DecodeRow) -> int:
+        return self._choose(token_ids) if row.sampling.is_greedy else _sampled_token(token_ids, row.seed, row.index)

@@ -10,6 +10,7 @@ from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
+from mlx_lm.models.cache import KVCache, RotatingKVCache
 
 from semantic.adapters.mlx.cache_probe import flatten_caches
 from semantic.adapters.mlx.host_block import expect
@@ -122,6 +123,19 @@ class ContiguousMemory:
         block = self._sealed[block_id] = SealedBlock(num_tokens)
         block.fill(cache.leaves, start, num_tokens, with_state=start + num_tokens == cache.num_tokens)
 
+    def can_trim(self, cache: ContiguousSequenceCache, num_tokens: int) -> bool:
+        """Whether so many tokens more could be cut off again: a window forgets what it has passed."""
+        return all(_can_trim(layer, num_tokens) for layer in cache.leaves)
+
+    def trim(self, cache: ContiguousSequenceCache, num_tokens: int) -> None:
+        """Cut every layer. What is cut was never beyond a window (:meth:`can_trim`)."""
+        surplus = cache.num_tokens - num_tokens
+        assert surplus >= 0, (num_tokens, cache.num_tokens)
+        for layer in cache.leaves if surplus else ():
+            cut = layer.trim(surplus)
+            assert cut == surplus, f"a {type(layer).__name__} was cut by {cut} of {surplus} tokens"
+        cache.num_tokens = num_tokens
+
     def contents(self, block_id: BlockId, num_tokens: int) -> list[Tensor]:
         """The block's arrays, which hold just as many tokens as it was sealed with."""
         return self._sealed[block_id].tensors()
@@ -190,6 +204,12 @@ class ContiguousMemory:
             if layer.kind in (LayerKind.FULL, LayerKind.LATENT)
             for name, dtype, width in row_shapes(layer, self._spec.precision)
         ]
+
+
+def _can_trim(layer: Any, num_tokens: int) -> bool:
+    if type(layer) is RotatingKVCache:
+        return bool(layer.offset + num_tokens < layer.max_size)
+    return type(layer) is KVCache
 
 
 def _without_states(headers: Sequence[TensorHeader]) -> list[TensorHeader]:

@@ -107,6 +107,7 @@ class MLXModelFactory:
             kv_at_rest=options.kv_at_rest,
             lane_reason=lane.reason,
             workspace=workspace,
+            verifies_drafts=lane.verifies_drafts(spec),
         )
         return PreparedMLXModel(loaded.model, profile, lane, self._threads, codec)
 

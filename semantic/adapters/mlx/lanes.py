@@ -25,7 +25,7 @@ from semantic.adapters.mlx.stacked_layer import StackedLayer
 from semantic.adapters.mlx.team import Team
 from semantic.adapters.mlx.trials import Trials
 from semantic.adapters.quantisation.kv_codec import KVCodec
-from semantic.domain.value_objects import ModelCacheSpec, Reuse
+from semantic.domain.value_objects import LayerKind, ModelCacheSpec, Reuse
 
 Memory = PagedMemory | ContiguousMemory
 
@@ -48,6 +48,17 @@ class Lane:
     reference_chunks: bool = False
     stretches: bool = False
     mask_axes: int = 4
+
+    def verifies_drafts(self, spec: ModelCacheSpec) -> str:
+        """How drafts are verified: how many tokens are fed at once must not matter, and caches must be trimmable.
+
+        Rounding to codes makes large what differs in the last bit, as it does where more tokens are fed at once.
+        """
+        depends_on_chunks = self.reuse not in (Reuse.ANYWHERE, Reuse.AT_STATES) or self.reference_chunks
+        has_states = any(layer.kind is LayerKind.RECURRENT for layer in spec.layers)
+        if depends_on_chunks or has_states or spec.precision.is_quantised:
+            return "never"
+        return "together" if self.layout == "paged" else "apart"
 
 
 _PAGED = Lane("paged", RAGGED)

@@ -7,16 +7,14 @@ never committed.
 
 import sys
 from collections.abc import Iterable, Sequence
-from functools import cached_property
-from typing import Any
 
-import mlx.core as mx
 import numpy as np
 
-from semantic.adapters.mlx.attention_seam import Attention, AttentionNotServedError, LayerCache
+from semantic.adapters.mlx.attention_seam import LayerCache
 from semantic.adapters.mlx.host_block import expect as expect_headers
-from semantic.adapters.mlx.page_arena import Array, PageArena
-from semantic.adapters.mlx.paged_attention import PagedAttention, Reach, reach
+from semantic.adapters.mlx.page_arena import PageArena
+from semantic.adapters.mlx.paged_attention import PagedAttention
+from semantic.adapters.mlx.paged_forward import FlatForward, Forward, PagedLayer
 from semantic.application.ports.block_store import Place, Tensor, TensorHeader
 from semantic.domain.identifiers import BlockId
 from semantic.domain.value_objects import ModelCacheSpec
@@ -103,6 +101,15 @@ class PagedMemory:
     def seal(self, cache: PagedSequenceCache, block_id: BlockId, start: int, num_tokens: int) -> None:
         """Nothing to do: the page is the block."""
 
+    def can_trim(self, cache: PagedSequenceCache, num_tokens: int) -> bool:
+        """Whether so many tokens more could be cut off again."""
+        return True
+
+    def trim(self, cache: PagedSequenceCache, num_tokens: int) -> None:
+        """The rows behind are written again; nobody reads them."""
+        assert num_tokens <= cache.num_tokens, (num_tokens, cache.num_tokens)
+        cache.num_tokens = num_tokens
+
     def contents(self, block_id: BlockId, num_tokens: int) -> list[Tensor]:
         """The page's first rows; a piece for each layer and head."""
         return self._tensors(self._slots[block_id], num_tokens)
@@ -146,81 +153,18 @@ class PagedMemory:
 
     def layer_caches(self, rows: Sequence[PagedSequenceCache], tokens: int) -> list[LayerCache]:
         """The caches as the model sees them in one forward of ``tokens`` new tokens per row."""
-        forward = _Forward(rows, tokens, self._attention)
-        return [
-            PagedLayer(forward, keys, values) for keys, values in zip(self._arena.keys, self._arena.values, strict=True)
-        ]
+        return self._layers(Forward(rows, [tokens] * len(rows), self._attention))
+
+    def flat_layer_caches(self, rows: Sequence[PagedSequenceCache], tokens: Sequence[int]) -> list[LayerCache]:
+        """The same for ``tokens`` of each row, which the model is given behind each other: ``[sum(tokens), 1]``."""
+        return self._layers(FlatForward(rows, tokens, self._attention))
 
     def commit(self, rows: Sequence[PagedSequenceCache], tokens: int) -> None:
         """Make the tokens that a forward wrote part of the sequences."""
         for row in rows:
             row.num_tokens += tokens
 
-
-class _Forward:
-    """What all layers of one forward share: the rows, where they stand, and what a decode step of theirs sees."""
-
-    def __init__(self, rows: Sequence[PagedSequenceCache], tokens: int, attention: PagedAttention) -> None:
-        self.rows, self.attention, self._tokens = rows, attention, tokens
-        lengths = [row.num_tokens for row in rows]
-        self.offset = lengths[0] if len(lengths) == 1 else mx.array(lengths)
-
-    @cached_property
-    def seen(self) -> list[Reach]:
-        """What each row's one new token attends to, itself included."""
-        return [reach(row.table, row.num_tokens + 1, row.block_tokens) for row in self.rows]
-
-    @cached_property
-    def targets(self) -> list[list[tuple[slice, slice]]]:
-        """Where each row's new tokens go."""
-        return [row.next_spans(self._tokens) for row in self.rows]
-
-    def write(self, arena: Array, new: Array) -> None:
-        """Put the rows' new keys, or values, ``[batch, kv_heads, n, head_dim]`` behind their committed tokens."""
-        for spans, tokens in zip(self.targets, new, strict=True):
-            for there, here in spans:
-                arena[:, there] = tokens[:, here]
-
-
-class PagedLayer(LayerCache):
-    """One layer of one forward: a row for each sequence, each attending to its own pages."""
-
-    def __init__(self, forward: _Forward, keys: Array, values: Array) -> None:
-        self._forward, self._keys, self._values = forward, keys, values
-        self.offset = forward.offset
-        self._new: tuple[mx.array, mx.array] | None = None
-
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        """Keep the new tokens until :meth:`attend`, which evaluates them together with the queries."""
-        self._new = keys, values
-        return keys, values
-
-    def make_mask(self, n: int, return_array: bool = False, window_size: int | None = None) -> str | None:
-        """Causal order is all that pages know; it follows from the positions."""
-        if return_array or window_size is not None:
-            raise AttentionNotServedError("paged caches compute plain causal attention")
-        return "causal" if n > 1 else None
-
-    def attend(self, queries: mx.array, keys: mx.array, values: mx.array, original: Attention, **how: Any) -> mx.array:
-        """Write the new tokens into the pages and attend to all of them, row by row."""
-        if self._new is None or keys is not self._new[0] or values is not self._new[1]:
-            raise AttentionNotServedError("the model changes keys or values between cache and attention")
-        mask, n = how.get("mask"), queries.shape[2]
-        if how.get("sinks") is not None or not (mask == "causal" if n > 1 else mask is None):
-            raise AttentionNotServedError("paged caches compute plain causal attention, without sinks")
-        self._new = None
-        mx.eval(queries, keys, values)
-        self._forward.write(self._keys, np.array(keys, copy=False))
-        self._forward.write(self._values, np.array(values, copy=False))
-        new = np.array(queries, copy=False)
-        output = np.empty((*new.shape[:3], self._values.shape[-1]), np.float32)
-        self._attend_rows(new, how["scale"], output)
-        return mx.array(output)
-
-    def _attend_rows(self, queries: Array, scale: float, output: Array) -> None:
-        forward, arena = self._forward, (self._keys, self._values)
-        if queries.shape[2] == 1:
-            forward.attention.decode(queries[:, :, 0], *arena, forward.seen, scale, output[:, :, 0])
-            return
-        for i, row in enumerate(forward.rows):
-            forward.attention.prefill(queries[i], *arena, row.table, row.block_tokens, row.num_tokens, scale, output[i])
+    def _layers(self, forward: Forward) -> list[LayerCache]:
+        return [
+            PagedLayer(forward, keys, values) for keys, values in zip(self._arena.keys, self._arena.values, strict=True)
+        ]

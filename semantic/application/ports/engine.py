@@ -130,5 +130,6 @@ class EngineFactory(Protocol):
         kv_bits: int | str | None = None,
         kv_group_size: int = 64,
         kv_at_rest: str = "exact",
+        prompt_lookup_num_tokens: int = 15,
     ) -> EngineFace:
         """Open one. The caller closes it. ``store`` is a place that the lab's stores gave."""

@@ -22,6 +22,8 @@ class ModelProfile:
     ``adapters``: those of the LoRA adapters on top of them, in order. ``kv_at_rest``: how keys and values are stored
     in blocks that nobody computes on. ``workspace``: what a step takes besides. ``lane_reason`` says to people why the
     model is run this way.
+    ``verifies_drafts``: ``"together"`` where rows with drafts share a forward with the others, ``"apart"`` where each
+    takes one of its own, ``"never"`` where caches can't be cut back or operations have to be mlx_lm's.
     """
 
     name: str
@@ -41,6 +43,7 @@ class ModelProfile:
     kv_at_rest: str = "exact"
     lane_reason: str = ""
     workspace: Workspace = field(factory=Workspace)
+    verifies_drafts: str = "never"
 
     @property
     def identity(self) -> str:
@@ -74,6 +77,8 @@ class DecodeRow:
 
     ``index`` counts the tokens this request has drawn before: with ``seed`` it fixes the randomness of the draw.
     ``history``: all tokens up to ``token_id``, which is its last, where ``sampling.changes_logits``; else empty.
+    ``draft``: tokens guessed to follow ``token_id``. They are verified in the same forward, so that as many tokens are
+    drawn as were guessed right, and one more. The cache needs room for them all.
     """
 
     cache: SequenceCache
@@ -82,6 +87,7 @@ class DecodeRow:
     seed: int
     index: int
     history: Sequence[int] = ()
+    draft: tuple[int, ...] = ()
 
 
 class CacheMemory(Protocol):
@@ -141,6 +147,9 @@ class CacheMemory(Protocol):
         layers that can't be cut back.
         """
 
+    def trim(self, cache: SequenceCache, num_tokens: int) -> None:
+        """Cut the cache back to its first ``num_tokens`` tokens. No block was sealed with any of those behind them."""
+
     def contents(self, block_id: BlockId, num_tokens: int) -> Sequence[Tensor]:
         """The arrays of a filled block's first ``num_tokens`` tokens, as views that stay valid until it is discarded.
 
@@ -177,9 +186,11 @@ class LanguageModel(Protocol):
     def decode(self, rows: Sequence[DecodeRow]) -> list[tuple[Drawn, ...]]:
         """Append each row's token to its cache and return what each row draws, in row order.
 
-        A row's cache holds as many tokens more as were drawn for it: at least one. Rows may have any lengths. What a
-        row gets does not depend on the other rows' content, seeds or lengths; how many there are may move the last
-        bits of its logits, as far as the exactness lane allows (ADR 0004).
+        A row's cache holds as many tokens more as were drawn for it: at least one. Each is chosen as it would be
+        without a draft; drawing ends with the first that differs from the draft, and what was guessed behind it is not
+        in the cache. A draft that can't be verified is ignored: a window may have passed its size. Rows may have any
+        lengths. What a row gets does not depend on the other rows' content, seeds, lengths or drafts; how many there
+        are may move the last bits of its logits, as far as the exactness lane allows (ADR 0004).
         """
 
     def release(self) -> None:
