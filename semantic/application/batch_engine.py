@@ -20,7 +20,7 @@ from semantic.application.ports.tokenizer import Tokenizer
 from semantic.application.request_check import check_request
 from semantic.application.residency import Residency, can_preempt
 from semantic.application.scheduler import Chunk, Scheduler
-from semantic.application.speculation import MakeDrafter, Speculation
+from semantic.application.speculation import MakeDrafter, Speculation, most_tokens_fed
 from semantic.application.store_tier import StoreTier
 from semantic.application.text_assembly import TextAssembler
 from semantic.domain.entities import Sequence
@@ -79,7 +79,11 @@ class BlockPoolBatchEngine:
         step_size = model.profile.prefill_step_size
         self._scheduler = Scheduler(max_num_seqs=max_num_seqs, prefill_step_size=step_size)
         self._speculation = Speculation(
-            model.profile, clock, num_tokens=prompt_lookup_num_tokens, make_drafter=make_drafter
+            model.profile,
+            clock,
+            num_tokens=prompt_lookup_num_tokens,
+            most_fed=most_tokens_fed(max_num_seqs, prompt_lookup_num_tokens),
+            make_drafter=make_drafter,
         )
         is_fixed = model.profile.reuse is Reuse.AT_CHUNKS  # a chunk of another size would say something else
         self._pacing = Pacing(None if is_fixed else max_token_gap_s, step_size)

@@ -13,10 +13,16 @@ MakeDrafter = Callable[[Iterable[int]], Drafter]
 """Makes the drafter of a sequence that has so many tokens already."""
 
 
+def most_tokens_fed(max_num_seqs: int, num_tokens: int) -> int:
+    """What a decode step feeds at most, for whose logits memory is reserved: a token of every row, or one's draft."""
+    return max(max_num_seqs, 1 + num_tokens)
+
+
 class Speculation:
     """Makes the rows of a decode step. A draft has at most ``num_tokens`` tokens; 0 means none are made.
 
-    What a draft changes is when tokens are drawn, never which (ADR 0021).
+    All rows of a step share the ``most_fed`` tokens that it may feed. What a draft changes is when tokens are drawn,
+    never which (ADR 0021).
     """
 
     def __init__(
@@ -25,9 +31,11 @@ class Speculation:
         clock: Clock,
         *,
         num_tokens: int,
+        most_fed: int,
         make_drafter: MakeDrafter = PromptLookupDrafter,
     ) -> None:
         self._num_tokens = num_tokens if profile.verifies_drafts != "never" else 0
+        self._most_fed = most_fed
         self._apart = profile.verifies_drafts == "apart"
         self._ends_at_blocks = profile.reuse is Reuse.AT_STATES  # a state is kept there, which needs the cache to end
         self._clock, self._make_drafter = clock, make_drafter
@@ -39,11 +47,11 @@ class Speculation:
         """The rows of the requests' next step, with the drafts that are worth it."""
         if not self._num_tokens:
             return [request.row() for request in requests]
-        may_draft = len(requests) == 1 or not self._apart
-        fed, expected, rows = len(requests), float(len(requests)), []
+        fed, expected, rows = len(requests), float(len(requests)), list[DecodeRow]()
+        most_fed = self._most_fed if len(requests) == 1 or not self._apart else 0
         for request in requests:
-            draft = self._draft(request)
-            worthwhile = self._costs.worthwhile(draft.chances if may_draft else (), fed, expected)
+            draft = self._draft(request, (most_fed - fed) // (len(requests) - len(rows)))
+            worthwhile = self._costs.worthwhile(draft.chances, fed, expected)
             fed, expected = fed + worthwhile.tokens, expected + worthwhile.expected
             rows.append(request.row(tuple(draft.tokens[: worthwhile.tokens])))
         self._started_at = self._clock.monotonic()
@@ -63,14 +71,14 @@ class Speculation:
             if request.drafter is not None:
                 request.drafter.observe([one.token_id for one in drawn])
 
-    def _draft(self, request: ActiveRequest) -> Draft:
+    def _draft(self, request: ActiveRequest, most: int) -> Draft:
         """Nothing is indexed before there is a first token, so that nobody waits longer for it."""
         sequence = request.sequence
         if not sequence.output_token_ids:
             return Draft()
         if request.drafter is None:
             request.drafter = self._make_drafter(sequence.token_ids)
-        return request.drafter.draft(min(self._num_tokens, self._room(request)))
+        return request.drafter.draft(min(most, self._num_tokens, self._room(request)))
 
     def _room(self, request: ActiveRequest) -> int:
         """How many tokens may be fed beside the last one."""

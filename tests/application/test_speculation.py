@@ -31,7 +31,7 @@ def test_the_output_is_that_of_a_run_without_drafts(wrong: int, max_tokens: int)
 
 
 def test_right_drafts_save_steps_and_the_statistics_say_so() -> None:
-    some = speculating()
+    some = speculating(FakeModel(block_tokens=64))
     some.generate(PROMPT, max_tokens=33)
     stats = some.engine.stats()
     assert [forward for forward in some.engine.model.forwards if forward.startswith("decode")] == ["decode 1"] * 5
@@ -108,6 +108,17 @@ def test_states_are_kept_where_they_are_without_drafts() -> None:
         memory = some.engine.model.memory
         assert all(memory.blocks[block.block_id].has_state == block.has_state for block in blocks)
     assert kept[0] == kept[1]
+
+
+def test_the_rows_of_a_step_share_what_it_may_feed() -> None:
+    some = speculating(FakeModel(block_tokens=64), max_num_seqs=4)
+    for prompt in ([1, 2], [3, 4], [5, 6]):
+        some.submit(prompt, max_tokens=20)
+    some.submit([7, 8], max_tokens=1)
+    some.step()
+    some.step()
+    assert some.engine.stats().drafted_tokens == 5, "of eight tokens three are the rows' own"
+    assert [len(deltas[-1].token_ids) for deltas in some.deltas.values()] == [2, 3, 3, 1]
 
 
 def test_a_model_that_verifies_apart_drafts_for_a_sequence_alone_and_not_in_a_batch() -> None:

@@ -26,6 +26,7 @@ from semantic.application.kv_bits import bits_of_sides
 from semantic.application.ports.model import ModelProfile
 from semantic.application.ports.model_source import LoadedModel
 from semantic.application.ports.telemetry import Telemetry
+from semantic.application.speculation import most_tokens_fed
 from semantic.domain.errors import UnsupportedPrecisionError
 from semantic.domain.value_objects import KVPrecision, LayerKind
 
@@ -79,12 +80,13 @@ class MLXModelFactory:
             )
         vocab_size = _vocab_size(loaded.model)
         step_size = options.prefill_step_size or _step_size(lane, runtime.device)
+        drafted = 0 if lane.verifies_drafts(spec) == "never" else options.prompt_lookup_num_tokens
         workspace = estimate(
             loaded.model,
             spec,
             vocab_size=vocab_size,
             chunk_tokens=step_size,
-            max_num_seqs=options.max_num_seqs,
+            decode_tokens=most_tokens_fed(options.max_num_seqs, drafted),
             is_tiled=lane.layout == "paged" or runtime.device != "cpu",
             decodes_blocks=codec is not None,
         )

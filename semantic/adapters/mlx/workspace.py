@@ -25,15 +25,18 @@ def estimate(
     *,
     vocab_size: int,
     chunk_tokens: int,
-    max_num_seqs: int,
+    decode_tokens: int,
     is_tiled: bool,
     decodes_blocks: bool,
 ) -> Workspace:
-    """``is_tiled``: attention never holds the scores of a whole chunk. ``decodes_blocks``: blocks rest quantised."""
+    """``decode_tokens``: fed in one decode step. ``is_tiled``: attention never holds the scores of a whole chunk.
+
+    ``decodes_blocks``: blocks rest quantised.
+    """
     width = max((_layer_width(layer) for layer in _layers(model)), default=0)
     recurrent = sum(layer.state_bytes for layer in spec.layers) // max(1, spec.num_layers)
     chunk = chunk_tokens * width * _BYTES + min(chunk_tokens, 256) * recurrent * _STATE_ARRAYS
-    logits = max_num_seqs * vocab_size * _BYTES * _LOGIT_ARRAYS
+    logits = decode_tokens * vocab_size * _BYTES * _LOGIT_ARRAYS
     blocks = 2 * spec.bytes_per_block if decodes_blocks else 0
     scores = 0 if is_tiled else _query_heads(model) * chunk_tokens * _BYTES * _SCORE_ARRAYS
     growing = 0 if is_tiled else 2 * spec.bytes_per_token // max(1, spec.num_layers)
