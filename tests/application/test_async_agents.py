@@ -47,6 +47,20 @@ def test_an_agent_says_the_same_whether_it_is_awaited_or_not() -> None:
     run(main())
 
 
+def test_an_agent_and_a_prompt_have_tools_and_template_arguments() -> None:
+    async def main() -> None:
+        given: dict[str, Any] = {"tools": [{"type": "function"}], "chat_template_kwargs": {"enable_thinking": False}}
+        messages = [{"role": "user", "content": "Hello"}]
+        async with AsyncEngine(fake_engine()) as engine:
+            alice = engine.agent("alice", **given)
+            expected = engine.sync.encode(messages, **given)
+            assert await engine.encode(messages, **given) == expected
+            assert (await alice.chat("Hello", max_tokens=5)).usage.prompt_tokens == len(expected)
+            assert (await engine.generate(messages, max_tokens=5, **given)).usage.cached_tokens == len(expected) - 1
+
+    run(main())
+
+
 def test_every_verb_of_an_agent_can_be_awaited(tmp_path: Path) -> None:
     async def main() -> None:
         async with AsyncEngine(fake_engine()) as engine:

@@ -112,3 +112,27 @@ def test_a_token_outside_the_vocabulary_is_refused_by_name(driven: Driven, given
     (name,) = given
     with pytest.raises(InvalidRequestError, match=rf"{name} names token (257|-1).*0 to 256"):
         driven.submit("abc", **given)
+
+
+def test_preempted_in_between_a_request_is_processed_as_if_it_had_never_paused() -> None:
+    def by_sum(tokens: Any, logits: Any) -> Any:
+        logits[0, 98 + int(tokens.sum()) % 20] += 3.0
+        return logits
+
+    asked: dict[str, Any] = {
+        "max_tokens": 100,
+        "repetition_penalty": 1.4,
+        "repetition_context_size": 0,
+        "logits_processors": by_sum,
+        "logprobs": 2,
+    }
+    prompts = [[1] * 20, [2] * 20, [3] * 20]
+    alone = [Driven(fake_batch_engine(blocks=32)).generate(prompt, **asked) for prompt in prompts]
+    crowded = Driven(fake_batch_engine(blocks=8))
+    requests = [crowded.submit(prompt, **asked) for prompt in prompts]
+    crowded.run()
+    together = [crowded.completion(request) for request in requests]
+    assert crowded.engine.stats().preemptions > 0
+    assert [done.token_ids for done in together] == [done.token_ids for done in alone]
+    assert [done.logprobs for done in together] == [done.logprobs for done in alone]
+    assert len({done.token_ids for done in alone}) == 3
