@@ -1,5 +1,6 @@
 """Processors, penalties and log-probabilities on the default model are mlx_lm's, alone, batched and restarted."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import semantic
 pytestmark = pytest.mark.model
 
 PROMPT = "Write a list of fruits: apples, apples, apples,"
-NEW_TOKENS = 24
+NEW_TOKENS = 12
 PENALTIES: dict[str, Any] = {
     "repetition_penalty": 1.3,
     "repetition_context_size": 40,
@@ -27,6 +28,12 @@ PENALTIES: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def pair() -> Any:
     return semantic.load("smollm2-135m")
+
+
+@pytest.fixture(scope="module")
+def engine(pair: Any) -> Iterator[semantic.Engine]:
+    with semantic.open(pair, memory="500MB") as opened:
+        yield opened
 
 
 def encoded(pair: Any) -> list[int]:
@@ -61,8 +68,7 @@ def test_penalties_and_biases_draw_mlx_lms_tokens_greedy_and_sampled_beside_rows
         assert third.token_ids == sampled[: len(third.token_ids)]
 
 
-@pytest.mark.parametrize("options", [{}, {"exactness": "bit"}], ids=str)
-def test_log_probabilities_are_those_that_mlx_lm_yields(pair: Any, options: dict[str, Any]) -> None:
+def test_log_probabilities_are_those_that_mlx_lm_yields(pair: Any, engine: semantic.Engine) -> None:
     steps = generate_step(
         mx.array(encoded(pair)),
         pair[0],
@@ -70,8 +76,7 @@ def test_log_probabilities_are_those_that_mlx_lm_yields(pair: Any, options: dict
         logits_processors=make_logits_processors(**PENALTIES),
     )
     expected = [(token, logprobs[token].item(), mx.sort(logprobs)[-3:].tolist()[::-1]) for token, logprobs in steps]
-    with semantic.open(pair, memory="500MB", **options) as engine:
-        done = engine.generate(PROMPT, max_tokens=8, logprobs=3, **PENALTIES)
+    done = engine.generate(PROMPT, max_tokens=8, logprobs=3, **PENALTIES)
     assert done.logprobs is not None
     for ours, (token, logprob, best) in zip(done.logprobs, expected, strict=True):
         assert ours.token_id == token
@@ -79,19 +84,17 @@ def test_log_probabilities_are_those_that_mlx_lm_yields(pair: Any, options: dict
         assert [one for _, one in ours.top] == pytest.approx(best, abs=1e-3)
 
 
-def test_tools_and_arguments_of_a_template_are_rendered_as_mlx_lm_renders_them(pair: Any) -> None:
-    tokenizer = pair[1]
-    theirs = tokenizer.chat_template
-    tokenizer.chat_template = (
+def test_tools_and_arguments_of_a_template_are_rendered_as_mlx_lm_renders_them(
+    pair: Any, engine: semantic.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = (
         "{% if tools %}{{ tools | tojson }}{% endif %}"
         "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
         "{% if enable_thinking is defined and not enable_thinking %}no thoughts{% endif %}<|im_start|>assistant\n"
     )
-    try:
-        messages = [{"role": "user", "content": "What is the time?"}]
-        given: dict[str, Any] = {"tools": [{"type": "function", "function": {"name": "clock"}}]}
-        expected = tokenizer.apply_chat_template(messages, add_generation_prompt=True, enable_thinking=False, **given)
-        with semantic.open(pair, memory="500MB") as engine:
-            assert engine.encode(messages, chat_template_kwargs={"enable_thinking": False}, **given) == expected
-    finally:
-        tokenizer.chat_template = theirs
+    monkeypatch.setattr(pair[1]._tokenizer, "chat_template", template)
+    messages = [{"role": "user", "content": "What is the time?"}]
+    given: dict[str, Any] = {"tools": [{"type": "function", "function": {"name": "clock"}}]}
+    expected = pair[1].apply_chat_template(messages, add_generation_prompt=True, enable_thinking=False, **given)
+    assert engine.encode(messages, chat_template_kwargs={"enable_thinking": False}, **given) == expected
+    assert '"clock"' in pair[1].decode(expected)

@@ -7,20 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from semantic.adapters.cli.generate import (
-    AdapterPath,
-    KVAtRest,
-    KVBits,
-    KVGroupSize,
-    MaxTokens,
-    Memory,
-    Model,
-    Seed,
-    Temp,
-    TopP,
-    ask,
-    show,
-)
+from semantic.adapters.cli.generate import ask, show
+from semantic.adapters.cli.option_groups import grouped
+from semantic.adapters.cli.options import ChatSamplingFlags, ChatTemplateConfig, EngineFlags
 from semantic.adapters.cli.output import JsonFlag, complain, print_json, print_table
 from semantic.adapters.cli.services import Services
 from semantic.adapters.cli.stores import Store, chosen, existing, opened_store
@@ -69,127 +58,84 @@ def register(app: typer.Typer, services: Services) -> None:
             _print_history(record)
 
     @group.command()
+    @grouped
     def chat(
         name: Name,
+        engine_flags: EngineFlags,
+        sampling: ChatSamplingFlags,
         system: System = None,
-        model: Model = None,
-        adapter_path: AdapterPath = None,
-        store: Store = None,
+        chat_template_config: ChatTemplateConfig = None,
         namespace: Namespace = DEFAULT_NAMESPACE,
-        max_tokens: MaxTokens = 512,
-        temp: Temp = 0.0,
-        top_p: TopP = 0.0,
-        seed: Seed = None,
-        memory: Memory = None,
-        kv_bits: KVBits = None,
-        kv_group_size: KVGroupSize = None,
-        kv_at_rest: KVAtRest = None,
     ) -> None:
         """Talk to an agent, a new one or one that remembers. An empty line, Ctrl-D or Ctrl-C ends the conversation."""
-        settings = services.settings(
-            model=model,
-            adapter_path=adapter_path,
-            store=store,
-            memory=memory,
-            kv_bits=kv_bits,
-            kv_group_size=kv_group_size,
-            kv_at_rest=kv_at_rest,
-        )
+        settings = engine_flags.settings(services)
         chosen(settings)
         with services.open_engine(settings) as engine:
-            agent = engine.agent(name, system=system, namespace=namespace)
+            agent = engine.agent(name, system=system, chat_template_kwargs=chat_template_config, namespace=namespace)
+            given = sampling.keywords(engine.tokenizer)
             while message := ask():
                 try:
-                    show(agent.stream(message, max_tokens=max_tokens, temp=temp, top_p=top_p, seed=seed))
+                    show(agent.stream(message, **given))
                 except SemanticError as error:
                     complain(str(error))
 
     @group.command()
+    @grouped
     def fork(
         name: Name,
         new: Annotated[str, typer.Argument(help="The new agent's name.")],
+        engine_flags: EngineFlags,
         at: At = None,
-        model: Model = None,
-        adapter_path: AdapterPath = None,
-        store: Store = None,
         namespace: Namespace = DEFAULT_NAMESPACE,
         as_json: JsonFlag = False,
     ) -> None:
         """A new agent that knows what this one knows, or knew at a point. Nothing is copied."""
-        with _agent(
-            services, services.settings(model=model, adapter_path=adapter_path, store=store), namespace, name
-        ) as agent:
+        with _agent(services, engine_flags.settings(services), namespace, name) as agent:
             _report(agent.fork(new, None if at is None else _point(agent, at)), "forked", as_json)
 
     @group.command()
+    @grouped
     def export(
         name: Name,
         file: Annotated[Path, typer.Argument(help="The file to write.")],
-        model: Model = None,
-        adapter_path: AdapterPath = None,
-        store: Store = None,
+        engine_flags: EngineFlags,
         namespace: Namespace = DEFAULT_NAMESPACE,
-        kv_bits: KVBits = None,
-        kv_group_size: KVGroupSize = None,
-        kv_at_rest: KVAtRest = None,
         as_json: JsonFlag = False,
     ) -> None:
         """Write an agent with its memory into one file, for another machine with the same model."""
-        settings = services.settings(
-            model=model,
-            adapter_path=adapter_path,
-            store=store,
-            kv_bits=kv_bits,
-            kv_group_size=kv_group_size,
-            kv_at_rest=kv_at_rest,
-        )
-        with _agent(services, settings, namespace, name) as agent:
+        with _agent(services, engine_flags.settings(services), namespace, name) as agent:
             agent.export(file)
             _report(agent, "exported", as_json, file=file, bytes=file.stat().st_size)
 
     @group.command("import")
+    @grouped
     def import_agent(
         file: Annotated[Path, typer.Argument(help="A file that semantic agent export wrote.")],
+        engine_flags: EngineFlags,
         name: Annotated[str | None, typer.Option("--name", help="Another name than the one in the file.")] = None,
-        model: Model = None,
-        adapter_path: AdapterPath = None,
-        store: Store = None,
         namespace: Namespace = DEFAULT_NAMESPACE,
-        kv_bits: KVBits = None,
-        kv_group_size: KVGroupSize = None,
-        kv_at_rest: KVAtRest = None,
         as_json: JsonFlag = False,
     ) -> None:
         """Bring an agent into the store."""
-        settings = services.settings(
-            model=model,
-            adapter_path=adapter_path,
-            store=store,
-            kv_bits=kv_bits,
-            kv_group_size=kv_group_size,
-            kv_at_rest=kv_at_rest,
-        )
+        settings = engine_flags.settings(services)
         chosen(settings)
         with services.open_engine(settings) as engine:
             _report(engine.import_agent(file, name=name, namespace=namespace), "imported", as_json)
 
     @group.command()
+    @grouped
     def forget(
         name: Name,
-        model: Model = None,
-        adapter_path: AdapterPath = None,
-        store: Store = None,
+        engine_flags: EngineFlags,
         namespace: Namespace = DEFAULT_NAMESPACE,
         yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
         as_json: JsonFlag = False,
     ) -> None:
         """Erase an agent, and of its memory whatever no other agent refers to."""
         if not yes:
-            record = _found(_records(services, store), name, namespace)
+            record = _found(_records(services, engine_flags.store), name, namespace)
             typer.confirm(f"Forget {name!r} with its {record.turns} turns for good?", abort=True, err=True)
-        with _agent(
-            services, services.settings(model=model, adapter_path=adapter_path, store=store), namespace, name
-        ) as agent:
+        with _agent(services, engine_flags.settings(services), namespace, name) as agent:
             agent.forget()
             _report(agent, "forgot", as_json)
 

@@ -1,128 +1,71 @@
 """``semantic generate`` and ``semantic chat``."""
 
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import attrs
 import typer
 
-from semantic.adapters.cli.output import JsonFlag, complain, print_json
+from semantic.adapters.cli.option_groups import grouped
+from semantic.adapters.cli.options import ChatSamplingFlags, ChatTemplateConfig, EngineFlags, SamplingFlags
+from semantic.adapters.cli.output import JsonFlag, complain, print_json, print_table
 from semantic.adapters.cli.services import Services
+from semantic.application.ports.tokenizer import Tokenizer
 from semantic.domain.errors import SemanticError
-
-Model = Annotated[str | None, typer.Option("--model", help="A known name, a folder, a .gguf file, or a hub id.")]
-AdapterPath = Annotated[
-    Path | None, typer.Option("--adapter-path", help="Folder of a LoRA adapter, as mlx_lm.lora writes it.")
-]
-MaxTokens = Annotated[int, typer.Option("--max-tokens", "-m", help="New tokens at most.")]
-Temp = Annotated[float, typer.Option("--temp", help="0 is greedy.")]
-TopP = Annotated[float, typer.Option("--top-p", help="Nucleus sampling; 0 or 1 is off.")]
-MinP = Annotated[float, typer.Option("--min-p", help="Least share of the best token's probability; 0 is off.")]
-TopK = Annotated[int, typer.Option("--top-k", help="Only the k best tokens; 0 is off.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="Makes sampled output repeatable.")]
-Memory = Annotated[str | None, typer.Option("--memory", help="Budget for KV blocks, as 1GB or 1GiB.")]
-Exactness = Annotated[str | None, typer.Option("--exactness", help="token (fast) or bit (mlx_lm's own operations).")]
-MaxNumSeqs = Annotated[int | None, typer.Option("--max-num-seqs", help="Sequences that decode together.")]
-KVBits = Annotated[str | None, typer.Option("--kv-bits", help="8, 8/4 or 4: quantise keys / values as computed.")]
-KVGroupSize = Annotated[int | None, typer.Option("--kv-group-size", help="Elements that share a scale: 32, 64 or 128.")]
-KVAtRest = Annotated[str | None, typer.Option("--kv-at-rest", help="exact, 8, 8/4 or 4: bits of blocks at rest.")]
-PromptLookup = Annotated[
-    int | None, typer.Option("--prompt-lookup-num-tokens", help="Tokens drafted from the context at most; 0 is off.")
-]
-PrefillStepSize = Annotated[int | None, typer.Option("--prefill-step-size", help="Prompt tokens per prefill chunk.")]
+from semantic.domain.value_objects import Completion, Delta, TokenLogprobs
 
 
 def register(app: typer.Typer, services: Services) -> None:
     """Add ``generate`` and ``chat``."""
 
     @app.command()
+    @grouped
     def generate(
         prompts: Annotated[list[str], typer.Argument(help="One prompt or several, which then run as a batch.")],
-        model: Model = None,
-        adapter_path: AdapterPath = None,
-        max_tokens: MaxTokens = 256,
-        temp: Temp = 0.0,
-        top_p: TopP = 0.0,
-        min_p: MinP = 0.0,
-        top_k: TopK = 0,
-        seed: Seed = None,
-        stop: Annotated[list[str] | None, typer.Option("--stop", help="Stop before this text; may be given again.")] = (
-            None
-        ),
-        memory: Memory = None,
-        exactness: Exactness = None,
-        max_num_seqs: MaxNumSeqs = None,
-        prefill_step_size: PrefillStepSize = None,
-        kv_bits: KVBits = None,
-        kv_group_size: KVGroupSize = None,
-        kv_at_rest: KVAtRest = None,
-        prompt_lookup_num_tokens: PromptLookup = None,
+        engine_flags: EngineFlags,
+        sampling: SamplingFlags,
+        logprobs: Annotated[
+            int | None, typer.Option(help="Also print each token's log-probability and so many alternatives.")
+        ] = None,
+        chat_template_config: ChatTemplateConfig = None,
         as_json: JsonFlag = False,
     ) -> None:
-        """Complete a prompt, as mlx_lm.generate would; several prompts run as one batch."""
-        settings = services.settings(
-            model=model,
-            adapter_path=adapter_path,
-            memory=memory,
-            exactness=exactness,
-            max_num_seqs=max_num_seqs,
-            prefill_step_size=prefill_step_size,
-            kv_bits=kv_bits,
-            kv_group_size=kv_group_size,
-            kv_at_rest=kv_at_rest,
-            prompt_lookup_num_tokens=prompt_lookup_num_tokens,
-        )
-        sampling: dict[str, Any] = {
-            "max_tokens": max_tokens,
-            "temp": temp,
-            "top_p": top_p,
-            "min_p": min_p,
-            "top_k": top_k,
-            "seed": seed,
-            "stop": tuple(stop or ()),
-        }
-        with services.open_engine(settings) as engine:
+        """Complete a prompt, as mlx_lm.generate would; several prompts run as one batch.
+
+        With --chat-template-config each prompt is what a user says, and goes through the chat template.
+        """
+        with services.open_engine(engine_flags.settings(services)) as engine:
+            given = sampling.keywords(engine.tokenizer) | {"logprobs": logprobs}
+            asked: list[Any] = list(prompts)
+            if chat_template_config is not None:
+                asked = [[{"role": "user", "content": prompt}] for prompt in prompts]
+                given["chat_template_kwargs"] = chat_template_config
             if as_json:
-                print_json([_plain(done) for done in engine.batch_generate(prompts, **sampling)])
+                print_json([_plain(done) for done in engine.batch_generate(asked, **given)])
             elif len(prompts) == 1:
-                show(engine.stream(prompts[0], **sampling))
+                show(engine.stream(asked[0], **given), engine.tokenizer)
             else:
-                for prompt, done in zip(prompts, engine.batch_generate(prompts, **sampling), strict=True):
+                for prompt, done in zip(prompts, engine.batch_generate(asked, **given), strict=True):
                     typer.secho(prompt, bold=True)
                     typer.echo(done.text)
+                    show_logprobs(done.logprobs or (), engine.tokenizer)
 
     @app.command()
+    @grouped
     def chat(
-        model: Model = None,
-        adapter_path: AdapterPath = None,
+        engine_flags: EngineFlags,
+        sampling: ChatSamplingFlags,
         system: Annotated[str | None, typer.Option("--system", help="The system message.")] = None,
-        max_tokens: MaxTokens = 512,
-        temp: Temp = 0.0,
-        top_p: TopP = 0.0,
-        seed: Seed = None,
-        memory: Memory = None,
-        kv_bits: KVBits = None,
-        kv_group_size: KVGroupSize = None,
-        kv_at_rest: KVAtRest = None,
-        prompt_lookup_num_tokens: PromptLookup = None,
+        chat_template_config: ChatTemplateConfig = None,
     ) -> None:
         """Talk to the model. An empty line, Ctrl-D or Ctrl-C ends the conversation."""
         history = [{"role": "system", "content": system}] if system else []
-        settings = services.settings(
-            model=model,
-            adapter_path=adapter_path,
-            memory=memory,
-            kv_bits=kv_bits,
-            kv_group_size=kv_group_size,
-            kv_at_rest=kv_at_rest,
-            prompt_lookup_num_tokens=prompt_lookup_num_tokens,
-        )
-        with services.open_engine(settings) as engine:
+        with services.open_engine(engine_flags.settings(services)) as engine:
+            given = sampling.keywords(engine.tokenizer) | {"chat_template_kwargs": chat_template_config}
             while message := ask():
                 history.append({"role": "user", "content": message})
                 try:
-                    deltas = engine.stream(history, max_tokens=max_tokens, temp=temp, top_p=top_p, seed=seed)
-                    history.append({"role": "assistant", "content": show(deltas)})
+                    history.append({"role": "assistant", "content": show(engine.stream(history, **given))})
                 except SemanticError as error:
                     history.pop()
                     complain(str(error))
@@ -137,15 +80,31 @@ def ask() -> str:
         return ""
 
 
-def show(deltas: Any) -> str:
-    """Print deltas as they come, and return their text."""
+def show(deltas: Iterable[Delta], tokenizer: Tokenizer | None = None) -> str:
+    """Print deltas as they come, then their log-probabilities if they have any; return their text."""
     text = ""
+    logprobs: list[TokenLogprobs] = []
     for delta in deltas:
         typer.echo(delta.text, nl=False)
         text += delta.text
+        logprobs += delta.logprobs or ()
     typer.echo()
+    show_logprobs(logprobs, tokenizer)
     return text
 
 
-def _plain(completion: Any) -> dict[str, Any]:
+def show_logprobs(logprobs: Sequence[TokenLogprobs], tokenizer: Tokenizer | None) -> None:
+    """A line for each token, with its alternatives."""
+
+    def cell(token_id: int, logprob: float) -> str:
+        text = "" if tokenizer is None else f" {tokenizer.decode([token_id])!r}"
+        return f"{token_id}{text} {logprob:.3f}"
+
+    if logprobs:
+        columns = ("token", *(f"#{place}" for place in range(1, 1 + max(len(one.top) for one in logprobs))))
+        rows = [[cell(one.token_id, one.logprob), *(cell(*other) for other in one.top)] for one in logprobs]
+        print_table(columns, rows)
+
+
+def _plain(completion: Completion) -> dict[str, Any]:
     return attrs.asdict(completion) | {"finish_reason": str(completion.finish_reason)}
