@@ -70,16 +70,22 @@ class StatsReporter:
             self._thread.join(_CLOSE_S)
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        except Exception as error:  # noqa: BLE001 - nobody waits for this thread, so it has to say that it ends
+            self._telemetry.error("stats.reporter.failed", error=f"{type(error).__name__}: {error}")
+        if self._engine:
+            self._attempt(lambda board: board.withdraw(self._engine))
+
+    def _serve(self) -> None:
         while True:
             self._stirred.wait()
             if self._over.is_set():
-                break
+                return
             self._stirred.clear()
             if self.report():
                 self._stirred.set()
             self._over.wait(self._every_s)
-        if self._engine:
-            self._attempt(lambda board: board.withdraw(self._engine))
 
     def _attempt(self, action: Callable[[LiveBoard], None]) -> None:
         """Statistics that can't be published are worth one line, and never an engine."""

@@ -3,7 +3,9 @@
 import json
 import os
 import stat
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ from semantic.adapters.reports.atomic import replacing
 from semantic.application.ports.live_board import EngineSnapshot
 
 _converter = make_converter()
+
+_WRITING_S = 60.0
+"""Nobody writes a file of 2 KB for longer than that."""
 
 _CLOCK_SLACK_S = 2.0
 """The system derives the time a process started at from clocks that are set now and then."""
@@ -45,6 +50,7 @@ class FolderBoard:
         """Read every file, and remove those of the dead."""
         if not self._folder.exists() or not self._is_ours():
             return []
+        self._sweep()
         found = []
         for path in sorted(self._folder.glob("*.json")):
             content = _read(path)
@@ -58,6 +64,13 @@ class FolderBoard:
             except Exception:  # noqa: BLE001 - cattrs groups whatever it meets; an engine of another version
                 continue
         return found
+
+    def _sweep(self) -> None:
+        """Remove what was being written when its process was killed."""
+        for path in self._folder.glob(".*.json.*"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > _WRITING_S:
+                    path.unlink()
 
     def _file(self, engine: str) -> Path:
         return self._folder / f"{engine}.json"

@@ -1,5 +1,6 @@
 """``semantic top``."""
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 from rich.console import Console
 from snapshots import snapshot
 
-from semantic.adapters.cli.top import render
+from semantic.adapters.cli.top import _watch, render
 from semantic.adapters.live.folder_board import FolderBoard
 
 NOW = datetime(2026, 11, 26, 12, 12, 31, tzinfo=UTC)
@@ -53,6 +54,28 @@ def test_an_engine_that_has_done_nothing_yet_and_has_no_store_says_so() -> None:
 
 def test_a_name_with_brackets_is_shown_as_it_is() -> None:
     assert "[bold]1-1  SmolLM2" in text_of(snapshot("[bold]1-1"))
+
+
+def test_the_live_view_looks_again_and_again_until_it_is_interrupted(
+    board: FolderBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+
+    def sleep(seconds: float) -> None:
+        assert seconds == 0.5
+        looks.append(len(board.snapshots()))
+        if len(looks) == 1:
+            board.publish(snapshot("4242-2"))
+        elif len(looks) == 2:
+            board.withdraw("4242-1")
+            board.withdraw("4242-2")
+        else:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    board.publish(snapshot("4242-1"))
+    _watch(board, 0.5)
+    assert looks == [1, 2, 0]
 
 
 def test_printed_once_it_shows_every_engine(cli: Any, board: FolderBoard) -> None:

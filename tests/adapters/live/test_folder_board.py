@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,16 @@ def test_a_process_that_got_the_id_of_one_that_ended_is_not_taken_for_it(folder:
     change(folder / "1-1.json", process_started_at=1_000.0)
     assert list(board.snapshots()) == []
     assert list(folder.iterdir()) == []
+
+
+def test_what_a_killed_process_was_writing_is_removed_once_it_is_old(folder: Path) -> None:
+    board = FolderBoard(folder)
+    board.publish(snapshot("1-1"))
+    for name, age_s in ((".2-1.json.abc", 3600.0), (".3-1.json.def", 0.0)):
+        (folder / name).write_text("{")
+        os.utime(folder / name, (time.time() - age_s,) * 2)
+    board.snapshots()
+    assert sorted(path.name for path in folder.iterdir()) == [".3-1.json.def", "1-1.json"]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"snapshot": 5}', "\ud800"])
