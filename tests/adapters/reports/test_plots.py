@@ -5,13 +5,15 @@ import xml.etree.ElementTree as ET
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from semantic.adapters.fakes.experiments import example_execution
 from semantic.adapters.reports.plots.chart import Axis, Bar, IntervalChart, Line, XYChart, interval_chart, xy_chart
 from semantic.adapters.reports.plots.choose import charts_of
 from semantic.adapters.reports.plots.draw import MOST_POINTS, draw
 from semantic.adapters.reports.plots.figure import figure_of
-from semantic.adapters.reports.plots.scale import Scale, scale_over, tick_label
+from semantic.adapters.reports.plots.scale import Scale, scale_over, tick_labels
 from semantic.domain.experiments import (
     ComparedSequence,
     DataRow,
@@ -80,15 +82,29 @@ def test_equal_values_still_have_a_scale_around_them(value: float) -> None:
     assert len(scale.ticks()) > 1
 
 
-def test_tick_labels_are_short() -> None:
-    values = (0.25, 512, 2000, 16384, 250_000, 2_500_000, 3e9, 0)
-    assert [tick_label(value) for value in values] == ["0.25", "512", "2000", "16.38k", "250k", "2.5M", "3G", "0"]
+def test_tick_labels_are_short_and_tell_ticks_apart() -> None:
+    assert tick_labels([0, 0.25, 512, 2000, 16_000, 250_000, 2_500_000, 3e9]) == [
+        *("0", "0.25", "512", "2000", "16k", "250k", "2.5M", "3G"),
+    ]
+    assert tick_labels([513.1, 513.10005, 513.1001]) == ["513.1", "513.10005", "513.1001"]
+    assert tick_labels([20_000.0, 20_001.0]) == ["20k", "20.001k"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.floats(-1e100, 1e100), min_size=1, max_size=8))
+def test_any_values_fit_their_scale_and_have_few_ticks_inside(values: list[float]) -> None:
+    scale = scale_over(values, 30, 350)
+    assert all(29.99 <= scale(value) <= 350.01 for value in values)
+    ticks = scale.ticks()
+    assert len(ticks) <= 9
+    assert all(29 <= scale(tick) <= 351 for tick in ticks)
+    assert max(map(len, tick_labels(ticks)), default=0) <= 15
 
 
 def test_points_that_are_no_finite_numbers_are_left_out_and_counted() -> None:
     chart = xy_chart("t", Axis("x"), Axis("y"), [Line("a", (Point(1, NAN), Point(INF, 1), Point(2, 3))), Line("b", ())])
     assert chart == XYChart("t", Axis("x"), Axis("y"), (Line("a", (Point(2, 3),)),), dropped=2)
-    assert xy_chart("t", Axis("x"), Axis("y"), [Line("a", (Point(NAN, NAN),))]) is None
+    assert xy_chart("t", Axis("x"), Axis("y"), [Line("a", (Point(1e200, NAN),))]) is None
 
 
 def test_an_interval_without_end_is_left_out_and_its_point_stays() -> None:

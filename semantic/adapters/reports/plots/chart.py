@@ -1,6 +1,5 @@
 """What can be drawn: lines or points over two axes, and intervals in rows. Only finite numbers get this far."""
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
@@ -62,6 +61,8 @@ class IntervalChart:
     dropped: int = 0
 
 
+_LARGEST = 1e100
+
 Chart: TypeAlias = XYChart | IntervalChart
 
 
@@ -90,8 +91,8 @@ def interval_chart(title: str, axis: Axis, bars: Iterable[Bar]) -> IntervalChart
 
 
 def finite(values: Sequence[float]) -> bool:
-    """Whether none of them is NaN or infinite."""
-    return all(math.isfinite(value) for value in values)
+    """Whether none of them is NaN, infinite, or so large that its neighbours on an axis would be."""
+    return all(abs(value) <= _LARGEST for value in values)
 
 
 def _without_endless_interval(point: Point) -> Point:

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from semantic.adapters.reports.formats import cut
 from semantic.adapters.reports.plots.chart import Bar, Chart, IntervalChart, Line, XYChart
-from semantic.adapters.reports.plots.scale import Scale, scale_over, tick_label
+from semantic.adapters.reports.plots.scale import Scale, scale_over, tick_labels
 from semantic.domain.experiments import Point
 
 WIDTH, HEIGHT = 360, 250
@@ -62,14 +62,15 @@ def _draw_xy(chart: XYChart) -> ET.Element:
     points = [point for line in chart.lines for point in line.points]
     heights = [value for point in points for value in (point.y, point.low, point.high) if value is not None]
     y = scale_over(heights, HEIGHT - 44, 30)
-    labels = [tick_label(tick) for tick in y.ticks()]
+    ticks = y.ticks()
+    labels = tick_labels(ticks)
     frame = _Frame(max(map(len, labels), default=1) * _CHAR + 12, 30, WIDTH - 16, HEIGHT - 44)
     x = scale_over([point.x for point in points], frame.left, frame.right)
     root = _canvas(HEIGHT, _describe(chart))
     _text(root, str(chart.y), 2, 14)
-    for tick in y.ticks():
+    for tick, label in zip(ticks, labels, strict=True):
         _add(root, "line", x1=frame.left, y1=y(tick), x2=frame.right, y2=y(tick), **{"class": "grid"})
-        _text(root, tick_label(tick), frame.left - 6, y(tick) + 4, "end")
+        _text(root, label, frame.left - 6, y(tick) + 4, "end")
     _x_axis(root, x, frame, str(chart.x))
     for index, line in enumerate(chart.lines):
         _draw_line(root, index, line, x, y)
@@ -123,8 +124,9 @@ def _draw_bar(root: ET.Element, bar: Bar, x: Scale, top: float, row: float) -> N
 def _x_axis(root: ET.Element, x: Scale, frame: _Frame, label: str) -> None:
     _add(root, "line", x1=frame.left, y1=frame.bottom, x2=frame.right, y2=frame.bottom, **{"class": "axis"})
     beyond = -1.0
-    for tick in x.ticks():
-        at, text = x(tick), tick_label(tick)
+    ticks = x.ticks()
+    for tick, text in zip(ticks, tick_labels(ticks), strict=True):
+        at = x(tick)
         _add(root, "line", x1=at, y1=frame.bottom, x2=at, y2=frame.bottom + 4, **{"class": "axis"})
         if at - len(text) * _CHAR / 2 > beyond:
             _text(root, text, at, frame.bottom + 17, "middle")

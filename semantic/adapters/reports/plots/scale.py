@@ -2,12 +2,17 @@
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from attrs import frozen
 
 LOG_FROM = 30.0
 """An axis is logarithmic if its largest value is so many times its smallest, and most values crowd near the latter."""
+
+_SAME = 1e-9
+"""Values that differ by less than this share of them are one value to a reader."""
+
+_LEAST_SPAN = 1e-90
 
 _STEPS = (1.0, 2.0, 5.0, 10.0)
 
@@ -46,8 +51,8 @@ def scale_over(values: Iterable[float], start: float, end: float, *, may_be_log:
     low, high = min(found), max(found)
     if may_be_log and low > 0 and high / low >= LOG_FROM and statistics.median(found) < (low + high) / 4:
         return Scale(low / 1.15, high * 1.15, start, end, is_log=True)
-    if low == high:
-        around = abs(low) or 1.0
+    if high - low <= _SAME * max(abs(low), abs(high)) or high - low < _LEAST_SPAN:
+        around = abs(low) if abs(low) > _LEAST_SPAN else 1.0
         low, high = (0.0, 2 * around) if low >= 0 else (-2 * around, 0.0)
     elif 0 <= low <= high / 2:
         low = 0.0
@@ -56,12 +61,21 @@ def scale_over(values: Iterable[float], start: float, end: float, *, may_be_log:
     return Scale(low, high, start, end, is_whole=all(float(value).is_integer() for value in found))
 
 
-def tick_label(value: float) -> str:
-    """``0.25``, ``512``, ``16k``, ``2.5M``: short, and the same number for a reader."""
-    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+def tick_labels(ticks: Sequence[float]) -> list[str]:
+    """``0.25``, ``512``, ``16k``, ``2.5M``: as short as tells them apart."""
+    labels: list[str] = []
+    for digits in range(4, 13):
+        labels = [_label(tick, digits) for tick in ticks]
+        if len(set(labels)) == len(labels):
+            break
+    return labels
+
+
+def _label(value: float, digits: int) -> str:
+    for size, unit, suffix in ((1e12, 1.0, ""), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if abs(value) >= size:
-            return f"{value / (1e3 if suffix == 'k' else size):.4g}{suffix}"
-    return f"{value:.4g}"
+            return f"{value / unit:.{digits}g}{suffix}"
+    return f"{value:.{digits}g}"
 
 
 def _ticks(low: float, high: float, about: int, least_step: float) -> Iterator[float]:
@@ -69,7 +83,7 @@ def _ticks(low: float, high: float, about: int, least_step: float) -> Iterator[f
     magnitude = 10.0 ** math.floor(math.log10(rough))
     step = next(size * magnitude for size in _STEPS if size * magnitude >= rough * 0.999)
     for count in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1):
-        yield round(count * step, 12)
+        yield float(f"{count * step:.12g}")  # without the dust of the product
 
 
 def _log_ticks(low: float, high: float, about: int) -> list[float]:
