@@ -80,8 +80,9 @@ def test_fakes_run_the_whole_engine_without_mlx() -> None:
         "request = engine.submit([1, 2, 3], max_tokens=4000)",
         "stream = engine.stream([1, 2, 3], max_tokens=4000); next(stream)",
         "import sys; sys.engine = engine; stream = engine.stream([1], max_tokens=4000); next(stream)",
+        "import asyncio; face = semantic.AsyncEngine(engine); asyncio.run(face.generate([1, 2], max_tokens=3))",
     ],
-    ids=["nothing", "engine", "request", "stream", "engine and stream"],
+    ids=["nothing", "engine", "request", "stream", "engine and stream", "event loop"],
 )
 def test_the_process_ends_cleanly_whatever_was_left_open(left_open: str) -> None:
     ended = run(TINY, "print(len(engine.generate([1, 2, 3], max_tokens=3).token_ids))", left_open)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from semantic.application.requests import Request
 from semantic.application.wakeup import Wakeup
+from semantic.domain.errors import EventLoopClosedError
 from semantic.domain.identifiers import RequestId
 from semantic.domain.value_objects import Completion, Delta
 
@@ -35,8 +36,7 @@ class AsyncRequest:
         A task that is cancelled here cancels the request; ``asyncio.shield`` the call to keep it.
         """
         wakeup = Wakeup()
-        self.sync.listen(_cancelling(self.sync, wakeup.check))
-        self.sync.listen(wakeup, to_deltas=False)
+        self.sync.listen(_cancelling(self.sync, lambda: wakeup() if self.sync.is_done else wakeup.check()))
         try:
             while not self.sync.is_done:
                 await wakeup.wait()
@@ -110,12 +110,17 @@ class AsyncDeltas(AsyncIterator[Delta]):
 
 
 def _cancelling(request: Request, listener: Callable[[], None]) -> Callable[[], None]:
-    """A listener that cancels the request when it fails: its loop is closed, and nobody reads on."""
+    """A listener that cancels the request when its loop is closed, since nobody reads on. It says so once."""
+    is_lost = False
 
     def listen() -> None:
+        nonlocal is_lost
+        if is_lost:
+            return
         try:
             listener()
-        except RuntimeError:
+        except EventLoopClosedError:
+            is_lost = True
             request.cancel()
             raise
 

@@ -22,6 +22,7 @@ from semantic.domain.errors import (
     EngineDrainingError,
     EngineForkedError,
     RequestFinishedError,
+    SemanticError,
     UnknownRequestError,
 )
 from semantic.domain.identifiers import RequestId
@@ -301,9 +302,8 @@ class OwnerThread:
             else:
                 request.fail(what)
         except Exception as error:  # noqa: BLE001 - callers' code, which must not end the engine
-            self._telemetry.error(
-                "request.listener.failed", request_id=request.id, error=f"{type(error).__name__}: {error}"
-            )
+            tell = self._telemetry.warning if isinstance(error, SemanticError) else self._telemetry.error
+            tell("request.listener.failed", request_id=request.id, error=f"{type(error).__name__}: {error}")
 
     def _end_drains(self, end: Callable[["Future[None]"], object]) -> None:
         drains, self._drains = self._drains, []

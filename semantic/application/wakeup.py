@@ -2,6 +2,8 @@
 
 import asyncio
 
+from semantic.domain.errors import EventLoopClosedError
+
 
 class Wakeup:
     """Made where a loop runs, called wherever something has happened, awaited where it runs.
@@ -16,15 +18,23 @@ class Wakeup:
         self._is_on_its_way = False
 
     def __call__(self) -> None:
-        """Wake the task, from any thread, without waiting for it. Raises ``RuntimeError`` if its loop is closed."""
-        if not self._is_on_its_way:
+        """Wake the task, from any thread, without waiting for it. Raises :class:`EventLoopClosedError`."""
+        if self._is_on_its_way:
+            return
+        try:
             self._is_on_its_way = True
             self._loop.call_soon_threadsafe(self._arrive)
+        except RuntimeError as exc:  # a loop says so only when it is asked
+            self._is_on_its_way = False
+            raise self._closed() from exc
 
     def check(self) -> None:
-        """Wake nobody. Raises ``RuntimeError`` if the loop is closed, as a call would."""
+        """Wake nobody. Raises :class:`EventLoopClosedError` if a call would."""
         if self._loop.is_closed():
-            raise RuntimeError("Event loop is closed")
+            raise self._closed()
+
+    def _closed(self) -> EventLoopClosedError:
+        return EventLoopClosedError("the event loop was closed while a task waited; await or cancel its requests first")
 
     async def wait(self) -> None:
         """Wait for the next call."""

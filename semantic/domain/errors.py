@@ -200,6 +200,10 @@ class DeadlineExceededError(SemanticError, TimeoutError):
         self.deadline_s, self.completion = deadline_s, completion
 
 
+class EventLoopClosedError(SemanticError):
+    """The event loop of a task that waits was closed. Await or cancel requests before the loop is closed."""
+
+
 class TokenizerRequiredError(InvalidRequestError):
     """The engine was opened without a tokenizer, so it only takes token ids and token-id stops."""
 
