@@ -50,12 +50,18 @@ class BlockTransfer:
         self._loading: dict[KVBlock, _Load] = {}  # not by name: a block with state may take the place of one without
         if tier is not None:
             tier.on_evicted = self._note_evicted
+        self._reading = 0
         self.evicted_blocks = self.loaded_blocks = self.lost_blocks = 0
 
     @property
     def is_loading(self) -> bool:
         """Whether any block is on its way from the store."""
         return bool(self._loading)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything holds a block because it is on its way to the store or from it."""
+        return bool(self._held_by_saves) or self._reading > 0
 
     def place_of(self, block: KVBlock) -> BlockId | None:
         """Where a block is, or is being loaded to."""
@@ -253,8 +259,10 @@ class BlockTransfer:
     def _start(self, block: KVBlock, block_id: BlockId, done: Callable[[Exception | None], None]) -> None:
         assert self.tier is not None, "without a store there is nothing to load"
         self._pool.share([block_id])
+        self._reading += 1
 
         def ended(error: Exception | None) -> None:
+            self._reading -= 1
             if error is None:
                 self.loaded_blocks += 1
             else:

@@ -15,6 +15,7 @@ from semantic.application.agents import Agents
 from semantic.application.batch_engine import BlockPoolBatchEngine
 from semantic.application.chat_options import Tools, chat_options
 from semantic.application.engine_stats import EngineStats
+from semantic.application.integrity import check_integrity
 from semantic.application.owner_thread import OwnerThread, Submission
 from semantic.application.ports.agent_archive import AgentArchive
 from semantic.application.ports.live_board import EngineSnapshot
@@ -255,6 +256,15 @@ class Engine:
         Raises the :class:`~semantic.domain.errors.StoreError` of what could not be written since the last call.
         """
         self.start_flush().result()
+
+    def check_integrity(self) -> None:
+        """Raise unless the engine's books balance: pool, index, memory and, when nothing is being written, the store.
+
+        For debugging, and for whoever runs it for days: cheap enough to be called after every request. Raises
+        :class:`~semantic.domain.errors.EngineIntegrityError`, :class:`~semantic.domain.errors.PoolIntegrityError` or
+        :class:`~semantic.domain.errors.StoreIntegrityError`, each of which is a defect to report.
+        """
+        self._owner.call(check_integrity)
 
     def drain(self, timeout: float | None = None) -> None:
         """Take no new request from now on, and return when all there are have ended and are durable.

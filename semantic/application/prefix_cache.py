@@ -114,6 +114,11 @@ class PrefixCache:
         """Hold nothing more for ``owner``."""
         self.transfer.release(self._pinned.pop(owner, [])[::-1])
 
+    @property
+    def has_pins(self) -> bool:
+        """Whether anything is held for an owner."""
+        return any(self._pinned.values())
+
     def unpin_all(self) -> bool:
         """Give up every pin, and return whether there was one: a request could not run otherwise."""
         owners = list(self._pinned)

@@ -124,6 +124,10 @@ class PoolIntegrityError(PoolError):
     """The pool's books do not balance. This is a defect of the library: please report it."""
 
 
+class EngineIntegrityError(SemanticError):
+    """Pool, index, memory and store of an engine do not agree. This is a defect of the library: please report it."""
+
+
 class PositionNotMappedError(SemanticError, IndexError):
     """The position lies outside the blocks of the sequence's table. Extend the table first."""
 
@@ -217,6 +221,11 @@ class ChatTemplateError(InvalidRequestError):
 
 class StoreError(SemanticError):
     """The store's folder cannot be used: the message says what the system refused, and where."""
+
+
+class StoreIntegrityError(StoreError):
+    """The files are not those that the index publishes. Run ``semantic cache verify``, and report it if none was lost
+    to the disk or to another program."""
 
 
 class StoreFullError(StoreError):

@@ -188,9 +188,8 @@ class Agents(RuleBasedStateMachine):
             assert text[:6] not in left, f"{text[:6]} is still there"
 
     @invariant()
-    def nothing_is_held_that_is_not_pinned(self) -> None:
-        pool = self.engine._owner.engine.pool
-        self.engine._owner.call(lambda engine: pool.check_integrity())
+    def the_books_balance(self) -> None:
+        self.engine.check_integrity()
 
 
 class OnPages(Agents):

@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from semantic.adapters.fakes import FakeModel
 from semantic.adapters.fakes.store import MemoryStore
+from semantic.application.integrity import check_integrity
 from semantic.domain.errors import RequestTooLargeError
 from semantic.domain.identifiers import RequestId
 from semantic.domain.value_objects import FinishReason, Priority, Reuse, pack_tokens
@@ -93,6 +94,7 @@ class CachingMachine(RuleBasedStateMachine):
         self.start()
 
     def start(self) -> None:
+        self.is_store_complete = True
         model = HalfWritingModel(layout=self.layout, reuse=self.reuse, fail_on=POISON, **self.sizes)
         self.some: DrivenWithStore = driven_with_store(self.store, model, **self.parts)
         self.asked: dict[RequestId, Asked] = {}
@@ -189,6 +191,7 @@ class CachingMachine(RuleBasedStateMachine):
         name = names[which % len(names)]
         if is_lost:
             self.store.delete([name])
+            self.is_store_complete = False
         else:
             self.store.damage(name)
         self.may_lose_blocks = True
@@ -228,6 +231,8 @@ class CachingMachine(RuleBasedStateMachine):
     def every_block_is_somewhere_and_holds_what_its_name_says(self) -> None:
         engine = self.some.engine
         pool, index, memory = engine.pool, engine.cache.index, engine.model.memory
+        if self.is_store_complete:
+            check_integrity(engine)
         pool.check_integrity()
         assert pool._evictable.keys() | pool._holders.keys() >= memory.blocks.keys(), "memory of free blocks"
         for block in index:

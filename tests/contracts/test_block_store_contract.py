@@ -279,3 +279,11 @@ def test_a_closed_store_refuses_and_closing_twice_is_a_no_op(store: BlockStore) 
     store.close()
     with pytest.raises(StoreError, match="closed"):
         store.stats()
+
+
+def test_what_is_published_is_all_there_is(store: BlockStore) -> None:
+    blocks = chain(range(16), range(16, 32))
+    store.save(blocks)
+    store.check_integrity()
+    store.delete(names(blocks)[1:])
+    store.check_integrity()

@@ -1,6 +1,6 @@
 """The folder of block files: ``blocks/ab/<hash>.safetensors``. What is published is the index's business."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,6 +36,14 @@ class Draft:
     def nbytes(self) -> int:
         """Of the whole file."""
         return len(self.header) + sum(tensor.nbytes for tensor in self.block.tensors)
+
+
+@frozen
+class Contents:
+    """The blocks that have a file, and the names of files that nobody has finished."""
+
+    blocks: frozenset[BlockHash]
+    unfinished: tuple[str, ...]
 
 
 class BlockFolder:
@@ -94,15 +102,22 @@ class BlockFolder:
 
     def sweep(self, known: set[BlockHash]) -> int:
         """Unlink temporaries and blocks that are not ``known``; files of other names are left. Returns how many."""
-        strays = [
-            folder / name
-            for folder in (self.path / name for name in self._files.names(self.path))
-            for name in self._files.names(folder)
-            if name.endswith(_TEMPORARY) or _is_stray(name, known)
-        ]
+        strays = [path for path in self._paths() if path.suffix == _TEMPORARY or _is_stray(path.name, known)]
         for path in strays:
             self._files.unlink(path)
         return len(strays)
+
+    def contents(self) -> Contents:
+        """What is in the folder now; files of other names are left out."""
+        paths = list(self._paths())
+        blocks = (_hash_of(path.name) for path in paths)
+        unfinished = (path.name for path in paths if path.suffix == _TEMPORARY)
+        return Contents(frozenset(block for block in blocks if block is not None), tuple(unfinished))
+
+    def _paths(self) -> Iterator[Path]:
+        for folder in (self.path / name for name in self._files.names(self.path)):
+            for name in self._files.names(folder):
+                yield folder / name
 
     def _make_folders(self, drafts: Iterable[Draft]) -> None:
         for folder in self._folders_of(draft.hash for draft in drafts) - self._durable_folders:
@@ -127,10 +142,16 @@ class BlockFolder:
 
 
 def _is_stray(name: str, known: set[BlockHash]) -> bool:
+    block_hash = _hash_of(name)
+    return block_hash is not None and block_hash not in known
+
+
+def _hash_of(name: str) -> BlockHash | None:
+    """The block whose file has this name, if it is such a name."""
     digits = name.removesuffix(_SUFFIX)
     if digits == name or len(digits) != _HASH_DIGITS:
-        return False
+        return None
     try:
-        return BlockHash(bytes.fromhex(digits)) not in known
+        return BlockHash(bytes.fromhex(digits))
     except ValueError:
-        return False
+        return None

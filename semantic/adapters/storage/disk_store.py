@@ -32,6 +32,7 @@ from semantic.domain.errors import (
     StoreError,
     StoreForkedError,
     StoreFullError,
+    StoreIntegrityError,
 )
 from semantic.domain.identifiers import BlockHash
 from semantic.domain.value_objects import AgentRecord
@@ -161,6 +162,19 @@ class DiskStore:
                     continue
             path = str(self._folder.path_of(published.block.hash))
             yield BlockReport(hash=published.block.hash, path=path, nbytes=published.nbytes, damage=damage)
+
+    def check_integrity(self) -> None:
+        """Names of files against the index, between two writes."""
+        with self._using(), self._writing:
+            published, there = self._index.hashes(), self._folder.contents()
+        missing = [self._folder.path_of(name).name for name in published - there.blocks]
+        strays = [self._folder.path_of(name).name for name in there.blocks - published]
+        if missing or strays or there.unfinished:
+            raise StoreIntegrityError(
+                f"the store {self.path} publishes {len(published)} blocks; {len(missing)} of their files are missing "
+                f"{sorted(missing)[:3]}, {len(strays)} files are not published {sorted(strays)[:3]}, and "
+                f"{len(there.unfinished)} are unfinished {sorted(there.unfinished)[:3]}"
+            )
 
     def clear(self) -> None:
         """Erase all, without a trace."""

@@ -171,6 +171,12 @@ class BlockStore(Protocol):
     def verify(self) -> Iterator[BlockReport]:
         """Read every published block, of whatever context, and report each. Changes nothing."""
 
+    def check_integrity(self) -> None:
+        """Raise ``StoreIntegrityError`` unless there is just what is published: no more, and no less.
+
+        Reads names, not contents, so that it may be called often. Changes nothing.
+        """
+
     def clear(self) -> None:
         """Erase every block and every agent."""
 

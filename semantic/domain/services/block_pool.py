@@ -104,6 +104,11 @@ class BlockPool:
         return len(self._evictable)
 
     @property
+    def evictable(self) -> tuple[BlockId, ...]:
+        """Those blocks, the next one to be evicted first."""
+        return tuple(self._evictable)
+
+    @property
     def num_in_use(self) -> int:
         """Blocks with at least one holder."""
         return len(self._holders)

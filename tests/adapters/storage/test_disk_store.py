@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
 
@@ -17,7 +18,13 @@ from semantic.adapters.storage.disk_store import DiskStore, holds_a_store
 from semantic.adapters.storage.filesystem import OsFileSystem
 from semantic.adapters.storage.published import Published
 from semantic.application.ports.block_store import StoredBlock
-from semantic.domain.errors import BlockMissingError, StoreError, StoreForkedError, StoreFullError
+from semantic.domain.errors import (
+    BlockMissingError,
+    StoreError,
+    StoreForkedError,
+    StoreFullError,
+    StoreIntegrityError,
+)
 from semantic.domain.identifiers import BlockHash
 from semantic.domain.value_objects import HistoryEntry, pack_tokens
 
@@ -210,6 +217,25 @@ def test_a_forked_process_is_refused(folder: Path) -> None:
         os._exit(refused)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
     store.save(chain([1]))
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda file: file.unlink(), "1 of their files are missing"),
+        (lambda file: file.with_name(f"{'0' * 64}.safetensors").touch(), "1 files are not published"),
+        (lambda file: file.with_suffix(".tmp").touch(), "1 are unfinished"),
+    ],
+)
+def test_the_check_of_integrity_finds_files_that_are_not_what_is_published(
+    folder: Path, change: Callable[[Path], None], said: str
+) -> None:
+    store = DiskStore(folder / "kv")
+    store.save(chain([1], [2]))
+    change(next((folder / "kv" / "blocks").glob("*/*.safetensors")))
+    with pytest.raises(StoreIntegrityError, match=said):
+        store.check_integrity()
     store.close()
 
 
