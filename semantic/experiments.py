@@ -17,7 +17,12 @@ from semantic.application.ports.engine_process import Change, EngineProcess, Rep
 from semantic.application.ports.quality import Agreement, KVMode, QualityProbe
 from semantic.application.ports.reference import ReferenceOutput
 from semantic.application.ports.stores import Disk
-from semantic.domain.errors import ExperimentDeclarationError
+from semantic.domain.errors import (
+    EngineIntegrityError,
+    ExperimentDeclarationError,
+    PoolIntegrityError,
+    StoreIntegrityError,
+)
 from semantic.domain.experiments import (
     CriticalTrigger,
     Dependency,
@@ -47,7 +52,7 @@ from semantic.domain.experiments import (
     must,
     nice,
 )
-from semantic.domain.value_objects.completion import Completion
+from semantic.domain.value_objects.completion import Completion, Delta
 
 __all__ = [
     "AgentFace",
@@ -56,9 +61,11 @@ __all__ = [
     "Change",
     "Completion",
     "CriticalTrigger",
+    "Delta",
     "Dependency",
     "Disk",
     "EngineFace",
+    "EngineIntegrityError",
     "EngineProcess",
     "Experiment",
     "FailurePlan",
@@ -71,6 +78,7 @@ __all__ = [
     "Method",
     "ModelRequirement",
     "NextSteps",
+    "PoolIntegrityError",
     "Prerequisites",
     "Profile",
     "Prompt",
@@ -82,6 +90,7 @@ __all__ = [
     "SignOff",
     "Standing",
     "Step",
+    "StoreIntegrityError",
     "TokenComparison",
     "Turn",
     "at_least",

@@ -30,8 +30,9 @@ from semantic.adapters.fakes.stores import FakeStores
 from semantic.adapters.reports.folder_catalogue import FolderCatalogue
 from semantic.application.agent import Agent
 from semantic.application.agents import Agents
-from semantic.application.batch_engine import BlockPoolBatchEngine
+from semantic.application.batch_engine import BlockPoolBatchEngine, Output
 from semantic.application.engine_stats import EngineStats
+from semantic.application.integrity import check_integrity
 from semantic.application.owner_thread import Submission
 from semantic.application.ports.experiments import CatalogueEntry, RunnableExperiment
 from semantic.application.ports.model import ModelProfile
@@ -50,17 +51,17 @@ class SteppedHandle:
     def __init__(self, engine: "SteppedEngine", request_id: RequestId) -> None:
         self._engine, self._request_id = engine, request_id
 
-    def __iter__(self) -> Iterator[Delta]:
-        seen = 0
-        while True:
-            deltas = self._engine.deltas[self._request_id]
-            if seen == len(deltas):
-                self._engine.step()
-                continue
-            yield deltas[seen]
-            if deltas[seen].completion is not None:
-                return
-            seen += 1
+    def __iter__(self) -> "SteppedDeltas":
+        return SteppedDeltas(self)
+
+    def delta(self, number: int) -> Delta | None:
+        """The delta of this number, when the engine has come so far; None behind the last one."""
+        deltas = self._engine.deltas[self._request_id]
+        while len(deltas) == number:
+            if deltas and deltas[-1].completion is not None:
+                return None
+            self._engine.step()
+        return deltas[number]
 
     def result(self, timeout: float | None = None) -> Completion:
         completion = list(self)[-1].completion
@@ -69,9 +70,24 @@ class SteppedHandle:
 
     def cancel(self) -> None:
         if not any(delta.completion for delta in self._engine.deltas[self._request_id]):
-            output = self._engine.batch.cancel(self._request_id)
-            assert output.delta is not None
-            self._engine.deltas[self._request_id].append(output.delta)
+            self._engine.take([self._engine.batch.cancel(self._request_id)])
+
+
+class SteppedDeltas(Iterator[Delta]):
+    """A loop over a request's deltas; closing it cancels what is left."""
+
+    def __init__(self, handle: SteppedHandle) -> None:
+        self._handle, self._seen = handle, 0
+
+    def __next__(self) -> Delta:
+        delta = self._handle.delta(self._seen)
+        if delta is None:
+            raise StopIteration
+        self._seen += 1
+        return delta
+
+    def close(self) -> None:
+        self._handle.cancel()
 
 
 class SteppedEngine:
@@ -81,14 +97,17 @@ class SteppedEngine:
         self.batch = batch
         self.deltas: dict[RequestId, list[Delta]] = {}
         self.endings: dict[RequestId, Callable[..., None]] = {}
-        self.agents = Agents(SteppedOwner(self), MemoryArchive(), RecordingTelemetry())  # type: ignore[arg-type]
+        self._agents = Agents(SteppedOwner(self), MemoryArchive(), RecordingTelemetry())  # type: ignore[arg-type]
 
     @property
     def profile(self) -> ModelProfile:
         return self.batch.model.profile
 
     def step(self) -> None:
-        for output in self.batch.step():
+        self.take(self.batch.step())
+
+    def take(self, outputs: Sequence[Output]) -> None:
+        for output in outputs:
             if output.error is not None:
                 raise output.error
             assert output.delta is not None
@@ -114,7 +133,16 @@ class SteppedEngine:
         return [handle.result() for handle in handles]
 
     def agent(self, name: str, *, system: str | None = None, namespace: str = "default") -> Agent:
-        return self.agents.get_or_make(name, namespace, system=system)
+        return self._agents.get_or_make(name, namespace, system=system)
+
+    def agents(self) -> list[Agent]:
+        return self._agents.all()
+
+    def import_agent(self, file: str, *, name: str | None = None) -> Agent:
+        return self._agents.import_agent(Path(file), name, "default")
+
+    def check_integrity(self) -> None:
+        check_integrity(self.batch)
 
     def flush(self) -> None:
         if self.batch.tier is not None:
@@ -175,6 +203,7 @@ class SteppedEngines:
     stores: FakeStores = field(factory=FakeStores)
     clock: FakeClock = field(factory=lambda: FakeClock(tick=0.001))
     engine: type[SteppedEngine] = SteppedEngine
+    blocks: int = 1024
 
     def open(
         self,
@@ -187,7 +216,7 @@ class SteppedEngines:
     ) -> SteppedEngine:
         batch = fake_batch_engine(
             model=self.model(exactness),
-            blocks=1024,
+            blocks=self.blocks,
             max_num_seqs=max_num_seqs,
             prefix_caching=prefix_caching,
             clock=self.clock,

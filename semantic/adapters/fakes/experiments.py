@@ -12,7 +12,7 @@ from semantic.adapters.fakes.stores import FakeStores
 from semantic.adapters.fakes.tier import fake_tier
 from semantic.application.engine import Engine
 from semantic.application.ports.experiments import ListedExperiment, RunnableExperiment
-from semantic.application.ports.memory_probe import MemoryReading
+from semantic.application.ports.memory_probe import Holdings, MemoryReading
 from semantic.application.ports.stores import Stores
 from semantic.domain.experiments import (
     DataRow,
@@ -148,15 +148,23 @@ class FakeEngines:
 
 @define
 class FakeMemoryProbe:
-    """Each reading adds ``growth`` bytes to what the one before said."""
+    """Each reading adds ``growth`` bytes to what the one before said, and ``leaks`` threads and files."""
 
     growth: int = 0
+    leaks: int = 0
+    _holdings: Holdings = field(factory=lambda: Holdings(threads=4, open_files=9))
     _held: int = 100_000_000
 
     def read(self) -> MemoryReading:
         """The counters, a little later."""
         self._held += self.growth
         return MemoryReading(self._held, 0, self._held, self._held)
+
+    def holdings(self) -> Holdings:
+        """The counts, a little later."""
+        now = self._holdings
+        self._holdings = Holdings(now.threads + self.leaks, now.open_files + self.leaks)
+        return now
 
     def reset_peak(self) -> None:
         """Nothing to do: the peak is what is held."""

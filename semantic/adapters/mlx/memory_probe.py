@@ -6,7 +6,7 @@ numpy buffers (the paged cache) are invisible to MLX's counters: ``resident`` se
 import mlx.core as mx
 import psutil
 
-from semantic.application.ports.memory_probe import MemoryProbe, MemoryReading
+from semantic.application.ports.memory_probe import Holdings, MemoryProbe, MemoryReading
 
 
 class MLXMemoryProbe(MemoryProbe):
@@ -22,6 +22,9 @@ class MLXMemoryProbe(MemoryProbe):
             device_peak=mx.get_peak_memory(),
             resident=self._process.memory_info().rss,
         )
+
+    def holdings(self) -> Holdings:
+        return Holdings(threads=self._process.num_threads(), open_files=self._process.num_fds())
 
     def reset_peak(self) -> None:
         mx.reset_peak_memory()

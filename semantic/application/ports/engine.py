@@ -66,6 +66,15 @@ class AgentFace(Protocol):
     def stream(self, message: str, *, max_tokens: int) -> Iterator[Delta]:
         """Say something; the turn is under way when this returns, its last delta carries the completion."""
 
+    def fork(self, name: str) -> "AgentFace":
+        """A new agent with this one's context."""
+
+    def forget(self) -> None:
+        """Erase it, and return when no trace of it is left on disk either."""
+
+    def export(self, file: str) -> None:
+        """Write one file that :meth:`EngineFace.import_agent` takes."""
+
     def checkpoint(self, label: str) -> None:
         """Give the present point a name to rewind to."""
 
@@ -89,6 +98,15 @@ class EngineFace(Protocol):
 
     def agent(self, name: str, *, system: str | None = None, namespace: str = DEFAULT_NAMESPACE) -> AgentFace:
         """The agent of this name, or a new one."""
+
+    def agents(self) -> Sequence[AgentFace]:
+        """All agents of this model, by name."""
+
+    def import_agent(self, file: str, *, name: str | None = None) -> AgentFace:
+        """An agent from a file, under its own or another name."""
+
+    def check_integrity(self) -> None:
+        """Raise ``EngineIntegrityError``, or that of the pool or of the store, unless the books balance."""
 
     def flush(self) -> None:
         """Return when all that was finished before is durable."""
