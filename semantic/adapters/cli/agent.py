@@ -53,7 +53,8 @@ def register(app: typer.Typer, services: Services) -> None:
         """An agent's history, and the checkpoints in it."""
         record = _found(_records(services, store), name, namespace)
         if as_json:
-            print_json(_row(record) | {"history": record.history, "checkpoints": record.checkpoints})
+            template = {"tools": record.chat.tools, "chat_template_kwargs": record.chat.template_kwargs}
+            print_json(_row(record) | template | {"history": record.history, "checkpoints": record.checkpoints})
         else:
             _print_history(record)
 

@@ -71,6 +71,7 @@ def test_show_prints_the_history_with_its_checkpoints(cli: Any, store: str) -> N
     facts = cli("agent", "show", "alice", "--store", store, "--json").json
     assert facts["history"][1] == {"role": "user", "content": "Is it?", "end": 40}
     assert facts["checkpoints"] == [{"label": "asked", "num_tokens": 44, "num_entries": 3}]
+    assert (facts["tools"], facts["chat_template_kwargs"]) == ([], {})
 
 
 def test_an_agent_that_is_not_there_is_an_error_that_names_those_there_are(agents: Any, store: str) -> None:

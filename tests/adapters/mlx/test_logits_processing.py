@@ -17,7 +17,9 @@ from semantic.domain.value_objects import Completion
 pytestmark = pytest.mark.mlx
 
 NEW_TOKENS = 24
-PROMPT = [index * 7 % 120 + 1 for index in range(70)]
+PROMPT = [index % 23 * 5 + 1 for index in range(70)]
+"""Repeats itself, so that drafts from the prompt are verified on the way."""
+
 LANES: list[dict[str, Any]] = [{}, {"cache_layout": "contiguous"}, {"exactness": "bit"}]
 
 
