@@ -115,6 +115,13 @@ def kv_bits(engine: Any, model: Any, tokenizer: Any, arguments: argparse.Namespa
     yield from part.kv_bits((model, tokenizer), tokenizer, parse_size(arguments.memory), arguments.repeats)
 
 
+def speculation(engine: Any, model: Any, tokenizer: Any, arguments: argparse.Namespace) -> Iterator[Ratio]:
+    """Drafts from the context."""
+    from benchmarks import speculation as part
+
+    yield from part.speculation((model, tokenizer), tokenizer, arguments.memory, arguments.repeats)
+
+
 PARTS: dict[str, Callable[[Any, Any, Any, argparse.Namespace], Iterator[Ratio]]] = {
     "solo": solo,
     "batch": batch,
@@ -125,6 +132,7 @@ PARTS: dict[str, Callable[[Any, Any, Any, argparse.Namespace], Iterator[Ratio]]]
     "restart": restart,
     "restart_kv4": restart_kv4,
     "kv_bits": kv_bits,
+    "speculation": speculation,
 }
 
 

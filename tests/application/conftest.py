@@ -212,6 +212,7 @@ class SteppedEngines:
         max_num_seqs: int = 8,
         prefix_caching: bool = True,
         store: str | None = None,
+        prompt_lookup_num_tokens: int = 0,
         **_: Any,
     ) -> SteppedEngine:
         batch = fake_batch_engine(
@@ -221,6 +222,7 @@ class SteppedEngines:
             prefix_caching=prefix_caching,
             clock=self.clock,
             tier=None if store is None else fake_tier(self.stores.open(store)),
+            prompt_lookup_num_tokens=prompt_lookup_num_tokens,
         )
         return self.engine(batch)
 
