@@ -131,8 +131,8 @@ def run(lab: Lab) -> None:
     ratios: dict[str, tuple[float, ...]] = {}
     with lab.engines.open(prefix_caching=False) as engine:
         for number, name in enumerate(names):
-            lab.progress(name, number, len(names))
-            pair = Pair(lab, engine, known[name], lab.parameters["max_new_tokens"])
+            so_far, total = number * (1 + pairs), len(names) * (1 + pairs)
+            pair = Pair(lab, engine, name, known[name], lab.parameters["max_new_tokens"], so_far, total)
             times = lab.paired(
                 name,
                 ("engine", pair.ours),
@@ -150,8 +150,11 @@ class Pair:
 
     lab: Lab
     engine: EngineFace
+    name: str
     prompt: Prompt
     max_tokens: int
+    so_far: int
+    total: int
     lengths: list[int] = field(factory=list)
 
     def ours(self) -> None:
@@ -167,6 +170,7 @@ class Pair:
     def note(self, length: int) -> None:
         """Every second one completes a pair."""
         self.lengths.append(length)
+        self.lab.progress(self.name, self.so_far + len(self.lengths) // 2, self.total)
         if len(self.lengths) % 2 == 0 and self.lengths[-1] != self.lengths[-2]:
             self.lab.fail(f"{LENGTHS_DIFFER}: {self.lengths[-2]} and {self.lengths[-1]}")
 

@@ -26,25 +26,21 @@ from semantic.application.ports.quality import QualityProbes
 from semantic.application.ports.reference import ReferenceFactory
 from semantic.application.ports.stores import Stores
 from semantic.application.ports.telemetry import Telemetry
+from semantic.application.prerequisites import met_prerequisites
 from semantic.application.reference_session import ReferenceSession
 from semantic.application.report_experiments import ReportExperiments
 from semantic.application.resuming import check_resumable
 from semantic.application.sweep import Order, orders_of
 from semantic.domain.errors import (
     ExperimentNotFoundError,
-    MissingPrerequisiteError,
     ResultsTooNewError,
     ResultsUnreadableError,
     SemanticError,
 )
 from semantic.domain.experiments import (
-    EnvironmentFacts,
     Execution,
-    NeedStatus,
     Parameter,
-    PrerequisiteCheck,
     ResultsDocument,
-    check_prerequisites,
 )
 
 HISTORY_KEPT = 20
@@ -170,7 +166,7 @@ class RunExperiment:
             check_resumable(unfinished, experiment, profile, parameters, self.model, environment)
             if unfinished.is_complete:
                 return unfinished
-        checks = self._checked(experiment, environment)
+        checks = met_prerequisites(experiment, self.model, environment, self.environment_probe)
         now = self.clock.now()
         setting = Setting(
             experiment=experiment,
@@ -225,27 +221,6 @@ class RunExperiment:
         if ending.interrupt is not None:
             raise ending.interrupt
         return execution
-
-    def _checked(self, experiment: RunnableExperiment, environment: EnvironmentFacts) -> tuple[PrerequisiteCheck, ...]:
-        """Every prerequisite as it stands. Raises :class:`MissingPrerequisiteError` with how to get what is missing."""
-        needs = experiment.declaration.prerequisites
-        checks = check_prerequisites(
-            needs,
-            self.model,
-            environment.versions,
-            self.environment_probe.missing(needs.components),
-            self.environment_probe.model_problem(self.model) if needs.models else "",
-        )
-        missing = [
-            f"{check.kind} {check.name} ({check.found}): {check.remedy}"
-            for check in checks
-            if check.status is NeedStatus.MISSING
-        ]
-        if missing:
-            raise MissingPrerequisiteError(
-                f"{experiment.declaration.id} ({experiment.source}) needs what is not there: {'; '.join(missing)}"
-            )
-        return checks
 
     def _earlier(self, experiment_id: str, variant: str) -> ResultsDocument | None:
         """What is there already, looked at before hours of work rather than after."""

@@ -180,7 +180,9 @@ def test_misuse_of_the_lab_is_a_declaration_error(bench: Any, misuse: Callable[[
 def test_missing_code_is_an_error_before_anything_runs(bench: Any) -> None:
     experiment = example_experiment(prerequisites=Prerequisites(models=(), components=("a.b:C", "d:E")))
     made = bench(experiment, good, environment_probe=FakeEnvironment(absent=["a.b:C"]))
-    with pytest.raises(MissingPrerequisiteError, match=r"EXP-900 \(here.py\) needs what is not there: component a.b:C"):
+    with pytest.raises(
+        MissingPrerequisiteError, match=r"EXP-900 \(here.py:1\) needs what is not there: component a.b:C"
+    ):
         made.runner.run("EXP-900")
     assert made.store.documents == {}
 

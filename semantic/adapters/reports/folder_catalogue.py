@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from semantic.adapters.reports.script_reading import criterion_lines, line_in, unmeasured
+from semantic.adapters.reports.script_reading import criterion_lines, first_lines, line_in, unmeasured
 from semantic.application.ports.experiments import CatalogueEntry, RunnableExperiment
 from semantic.domain.errors import ExperimentDeclarationError, ExperimentNotFoundError, SemanticError
 from semantic.domain.experiments import Experiment
@@ -94,9 +94,14 @@ def _read(path: Path) -> RunnableExperiment:
         str(path),
         sha256=hashlib.sha256(text).hexdigest(),
         fixtures=_fixtures_of(module, path),
-        lines=lines,
+        lines={**first_lines(tree, _needs(declaration)), **lines},
         unmeasured=unmeasured(tree, lines),
     )
+
+
+def _needs(declaration: Experiment) -> list[str]:
+    needs = declaration.prerequisites
+    return [*needs.components, *[each.name for each in needs.models], *[each.name for each in needs.dependencies]]
 
 
 def _fixtures_of(module: ModuleType, path: Path) -> tuple[str, ...]:

@@ -20,6 +20,15 @@ def criterion_lines(tree: ast.AST, ids: Collection[str]) -> dict[str, int]:
     return lines
 
 
+def first_lines(tree: ast.AST, texts: Collection[str]) -> dict[str, int]:
+    """The first line in which each of these stands as a text of its own."""
+    found: dict[str, int] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in texts:
+            found[node.value] = min(node.lineno, found.get(node.value, node.lineno))
+    return found
+
+
 def unmeasured(tree: ast.AST, ids: Iterable[str]) -> tuple[str, ...]:
     """Criteria whose id stands nowhere but in declarations. A script that makes its ids up is given the benefit.
 

@@ -17,8 +17,8 @@ class RunnableExperiment:
     """A declaration and the function that carries it out.
 
     ``source`` says where it was read, ``sha256`` what was read there, ``fixtures`` which of its fixtures it uses.
-    ``lines`` says in which line each criterion is declared, by its id, where that is known; ``unmeasured`` are criteria
-    that the script names nowhere else, so that nothing can measure them.
+    ``lines`` says in which line each criterion (by its id) and prerequisite (by its name) is declared; ``unmeasured``
+    are criteria that the script names nowhere else, so that nothing can measure them.
     """
 
     declaration: Experiment

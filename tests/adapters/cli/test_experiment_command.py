@@ -242,6 +242,42 @@ def test_all_runs_every_experiment_and_a_broken_one_keeps_none_from_running(invo
     ]
 
 
+def test_results_of_a_newer_schema_are_kept_and_the_others_still_run(invoke: Invoke, folder: Path) -> None:
+    invoke("run", "EXP-001")
+    path = folder / "data" / "exp_001_results.json"
+    newer = path.read_text().replace('"version": 2', '"version": 99')
+    path.write_text(newer)
+    result = invoke("run", "EXP-001", "EXP-003", "--json")
+    printed = json.loads(result.stdout)
+    assert [one["decision"] for one in printed] == ["CONDITIONAL GO", None]
+    assert "exp_001_results.json has results of schema version 99" in printed[1]["error"]
+    assert path.read_text() == newer
+
+
+def test_a_missing_prerequisite_points_at_its_line_and_the_others_still_run(invoke: Invoke, folder: Path) -> None:
+    needs = "from semantic.experiments import Dependency, Prerequisites" + SCRIPT.replace(
+        "example_experiment(",
+        'example_experiment(prerequisites=Prerequisites(\n    dependencies=(Dependency("no_such"),)),',
+    )
+    write(folder, "EXP-005", needs.format(id="EXP-005", value=0, more=""))
+    result = invoke("run", "EXP-005", "EXP-003")
+    assert result.exit_code == 1
+    assert "exp_005_x.py:4) needs what is not there: dependency no_such" in " ".join(result.output.split())
+    assert "pip install 'no-such'" in " ".join(result.output.split())
+    assert "EXP-003  CONDITIONAL GO" in result.output
+
+
+def test_results_that_cannot_be_written_are_told_before_anything_runs(invoke: Invoke, folder: Path) -> None:
+    (folder / "data").write_text("a file where the folder should be")
+    result = invoke("run", "EXP-001", "EXP-003")
+    assert result.exit_code == 1
+    assert "data cannot be written" in " ".join(result.output.split())
+    assert [line.split()[:3] for line in result.output.splitlines()[-2:]] == [
+        ["EXP-001", "not", "run"],
+        ["EXP-003", "not", "run"],
+    ]
+
+
 def test_junit_has_a_case_for_each_criterion_and_decision_and_an_error_for_what_could_not_run(
     invoke: Invoke, folder: Path, tmp_path: Path
 ) -> None:
