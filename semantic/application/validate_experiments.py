@@ -16,6 +16,7 @@ from semantic.domain.errors import SemanticError
 from semantic.domain.experiments import NOT_STATED
 
 _EXPERIMENT = re.compile(r"\bEXP-(\d{3})\b")
+_LINE = re.compile(r"^Experiments: (?:.+\n?)+", re.MULTILINE)
 
 
 @frozen
@@ -82,7 +83,9 @@ class ValidateExperiments:
             if name not in self.decisions:
                 yield Complaint(declaration.id, experiment.source, f"names {name}, which is not there")
             elif declaration.id not in _named(self.decisions[name]):
-                yield Complaint(declaration.id, experiment.source, f"names {name}, which does not name it")
+                yield Complaint(
+                    declaration.id, experiment.source, f"names {name}, whose `Experiments:` does not name it"
+                )
 
     def _links_back(self, entries: Sequence[CatalogueEntry]) -> Iterator[Complaint]:
         """Each experiment that a decision names, names the decision."""
@@ -92,12 +95,12 @@ class ValidateExperiments:
             related = entry.experiment.declaration.related.adrs
             for name, text in (self.decisions or {}).items():
                 if entry.id in _named(text) and name not in related:
-                    yield Complaint(entry.id, entry.source, f"is named by {name}, and its `related` does not name that")
+                    yield Complaint(entry.id, entry.source, f"is named by {name}, which its related.adrs lacks")
 
     def _links_to_nothing(self, known: set[str]) -> Iterator[Complaint]:
         for name, text in (self.decisions or {}).items():
             for id in sorted(_named(text) - known):
-                yield Complaint(id, name, "is named there and does not exist", is_warning=True)
+                yield Complaint(id, name, "is named in its line `Experiments:` and does not exist", is_warning=True)
 
 
 def _of_declaration(experiment: RunnableExperiment) -> Iterator[Complaint]:
@@ -110,6 +113,11 @@ def _of_declaration(experiment: RunnableExperiment) -> Iterator[Complaint]:
         yield Complaint(declaration.id, where, f"criterion {id} is declared, and nothing in the script measures it")
 
 
-def _named(text: str) -> set[str]:
-    """Experiments named in a text; a range such as EXP-005 to EXP-008 names its ends only."""
-    return {f"EXP-{digits}" for digits in _EXPERIMENT.findall(text)}
+def _named(decision: str) -> set[str]:
+    """Experiments in the line ``Experiments: EXP-001, ...`` under a decision's status, which may go over several lines.
+
+    What its text mentions in passing is no link.
+    """
+    head = decision.partition("\n## ")[0]
+    line = _LINE.search(head)
+    return {f"EXP-{digits}" for digits in _EXPERIMENT.findall(line.group())} if line else set()

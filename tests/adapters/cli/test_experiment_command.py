@@ -421,7 +421,9 @@ def test_validate_finds_what_is_wrong(invoke: Invoke, folder: Path) -> None:
     invoke("run", "EXP-001", "EXP-002", "EXP-003")
     data, adrs = folder / "data", folder / "adr"
     adrs.mkdir()
-    (adrs / "0004-lanes.md").write_text("EXP-002 shows it.")
+    (adrs / "0004-lanes.md").write_text(
+        "# ADR 0004\n\nStatus: accepted.\n\nExperiments: [EXP-002](x.md),\n[EXP-077](y.md).\n\n## Context\n\nEXP-003.\n"
+    )
     (data / "exp_001_results.json").write_text("{")
     (data / "exp_003_review.toml").write_text("sumary = 1")
     write(folder, "EXP-005", "import nothing_of_this_name\n")
@@ -430,7 +432,7 @@ def test_validate_finds_what_is_wrong(invoke: Invoke, folder: Path) -> None:
     result = invoke("validate", "--adrs", str(adrs), "--json")
     assert result.exit_code == 1
     found = {(one["experiment_id"], one["text"]) for one in json.loads(result.stdout) if not one["is_warning"]}
-    assert ("EXP-002", "is named by ADR-0004, and its `related` does not name that") in found
+    assert ("EXP-002", "is named by ADR-0004, which its related.adrs lacks") in found
     assert ("EXP-006", "names ADR-0009, which is not there") in found
     assert ("EXP-006", "criterion C2 is declared, and nothing in the script measures it") in found
     assert {id for id, _ in found} == {"EXP-001", "EXP-002", "EXP-003", "EXP-005", "EXP-006"}
