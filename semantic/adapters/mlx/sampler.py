@@ -101,7 +101,7 @@ def _logprobs(logits: mx.array) -> mx.array:
 
 
 def _logprobs_on_host(logits: mx.array) -> Any:
-    """As :func:`_logprobs`, in numpy: 0.3 ms for eight rows of 49,152 instead of 4.2: on CPU MLX's ``exp`` is scalar."""
+    """As :func:`_logprobs`, in numpy: 0.3 ms for eight rows of 49,152, not 4.2: on CPU MLX's ``exp`` is scalar."""
     rows = _as_numpy(logits)
     peak = rows.max(axis=-1, keepdims=True)
     return rows - (peak + np.log(np.exp(rows - peak).sum(axis=-1, keepdims=True)))
