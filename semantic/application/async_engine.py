@@ -51,8 +51,9 @@ class AsyncEngine:
     async def batch_generate(self, prompts: Sequence[Prompt], **sampling: Any) -> list[Completion]:
         """Run many prompts together; completions come in the order of ``prompts``. If one fails, all are cancelled."""
         prepared = await self._background.run(partial(self.sync.prepare_batch, prompts, **sampling))
-        requests = [AsyncRequest(self.sync.start(submission)) for submission in prepared]
+        requests: list[AsyncRequest] = []
         try:
+            requests += (AsyncRequest(self.sync.start(submission)) for submission in prepared)
             return [await request.result() for request in requests]
         finally:
             for request in requests:

@@ -315,6 +315,31 @@ def test_a_batch_of_which_one_fails_cancels_the_others() -> None:
     run(main())
 
 
+def test_a_batch_of_which_one_is_refused_late_cancels_those_that_were_taken(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with gated(gate) as engine:
+            taken: list[Any] = []
+            start = engine.sync.start
+
+            def start_one(submission: Any) -> Any:
+                if taken:
+                    raise EngineDrainingError("the engine is draining")
+                taken.append(start(submission))
+                return taken[0]
+
+            monkeypatch.setattr(engine.sync, "start", start_one)
+            with pytest.raises(EngineDrainingError):
+                await engine.batch_generate(["a", "b"], max_tokens=900)
+            gate.open()
+            await engine.drain()
+            assert taken[0].result().finish_reason is FinishReason.CANCELLED
+            assert engine.stats().pool_blocks_in_use == 0
+
+    run(main())
+
+
 # -- loops and threads -------------------------------------------------------------------------------
 
 
