@@ -11,6 +11,8 @@ from types import ModuleType
 
 from semantic.application.comparing import compare_with_reference, compare_with_solo
 from semantic.application.lab import Lab
+from semantic.application.notebook import Line
+from semantic.application.pairing import PairedTimes
 from semantic.application.ports.block_store import BlockStore
 from semantic.application.ports.engine import AgentFace, EngineFace, Prompt
 from semantic.application.ports.engine_process import Change, EngineProcess, Reply, Standing, Turn
@@ -26,6 +28,7 @@ from semantic.domain.errors import (
 from semantic.domain.experiments import (
     CriticalTrigger,
     Dependency,
+    Estimate,
     Experiment,
     FailurePlan,
     FailureScenario,
@@ -35,6 +38,7 @@ from semantic.domain.experiments import (
     Method,
     ModelRequirement,
     NextSteps,
+    Observation,
     Prerequisites,
     Profile,
     Related,
@@ -67,6 +71,7 @@ __all__ = [
     "EngineFace",
     "EngineIntegrityError",
     "EngineProcess",
+    "Estimate",
     "Experiment",
     "FailurePlan",
     "FailureScenario",
@@ -75,9 +80,12 @@ __all__ = [
     "KVMode",
     "Lab",
     "LaneTally",
+    "Line",
     "Method",
     "ModelRequirement",
     "NextSteps",
+    "Observation",
+    "PairedTimes",
     "PoolIntegrityError",
     "Prerequisites",
     "Profile",

@@ -13,7 +13,7 @@ from semantic.application.ports.experiments import (
     Reviews,
     RunnableExperiment,
 )
-from semantic.domain.errors import NoResultsError, ReviewUnreadableError, SemanticError
+from semantic.domain.errors import NoResultsError, ResultsNotWritableError, ReviewUnreadableError, SemanticError
 from semantic.domain.experiments import ResultsDocument
 
 
@@ -41,11 +41,18 @@ class ReportExperiments:
         return self.write_one(experiment, document)
 
     def write_one(self, experiment: RunnableExperiment, document: ResultsDocument) -> Sequence[str]:
-        """The reports of this document, with the review that lies beside it. Raises ``ReviewUnreadableError``."""
+        """The reports of this document, with the review that lies beside it.
+
+        Raises ``ReviewUnreadableError``, and ``ResultsNotWritableError`` where the system refuses to write.
+        """
         if self.reviews is not None:
             review = self.reviews.load(experiment.declaration.id)
             experiment = evolve(experiment, declaration=review.of(experiment.declaration))
-        return self.writer.write(experiment, document)
+        try:
+            return self.writer.write(experiment, document)
+        except OSError as error:
+            id = experiment.declaration.id
+            raise ResultsNotWritableError(f"{id}: results are kept, reports cannot be written: {error}") from error
 
     def write_all(self) -> Sequence[str]:
         """The reports of every experiment that has readable results, then the index, which names the others."""

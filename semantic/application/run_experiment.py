@@ -159,6 +159,8 @@ class RunExperiment:
         declaration, overrides = experiment.declaration, dict(overrides or {})
         parameters = declaration.parameters(profile, overrides)
         self.results_store.prepare()
+        if self.reviews is not None:
+            self.reviews.load(declaration.id)  # one that can't be read is told now, not after the last run
         earlier = self._earlier(declaration.id, variant)
         environment = self.environment_probe.facts([each.name for each in declaration.prerequisites.dependencies])
         unfinished = earlier.latest if earlier is not None and resume else None

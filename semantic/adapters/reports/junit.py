@@ -6,16 +6,25 @@ from xml.etree import ElementTree as xml
 
 from semantic.adapters.reports.atomic import write_atomically
 from semantic.application.run_experiment import Outcome
+from semantic.domain.errors import ResultsNotWritableError
 from semantic.domain.experiments import CriterionResult, Decision, Execution, Level
 
 
 def write_junit(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """Replace the file: one suite for each experiment, one case for each criterion and one for the decision."""
+    """Replace the file: one suite for each experiment, one case for each criterion and one for the decision.
+
+    Raises :class:`ResultsNotWritableError`.
+    """
     root = xml.Element("testsuites", name="semantic experiments")
     for outcome in outcomes:
         root.append(_suite(outcome))
     xml.indent(root)
-    write_atomically(path, xml.tostring(root, encoding="unicode", xml_declaration=True) + "\n")
+    try:
+        write_atomically(path, xml.tostring(root, encoding="unicode", xml_declaration=True) + "\n")
+    except OSError as error:
+        raise ResultsNotWritableError(
+            f"{path} cannot be written ({error.strerror or error}); name another file"
+        ) from error
 
 
 def _suite(outcome: Outcome) -> xml.Element:

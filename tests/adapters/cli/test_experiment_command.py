@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from semantic.adapters.cli.experiment import experiment_app
+from semantic.adapters.cli.experiment_run import time_left
 from semantic.adapters.fakes import FakeClock, RecordingTelemetry
 from semantic.adapters.fakes.experiments import FakeEngines, FakeEnvironment, FakeMemoryProbe
 from semantic.adapters.fakes.processes import FakeProcesses
@@ -291,6 +292,35 @@ def test_junit_has_a_case_for_each_criterion_and_decision_and_an_error_for_what_
         "decision NO-GO",
     ]
     assert [case.get("name") for case in suites[0] if case.find("skipped") is not None] == ["N1 Seconds"]
+
+
+def test_a_junit_file_that_cannot_be_written_is_told_and_the_results_are_kept(invoke: Invoke, folder: Path) -> None:
+    result = invoke("run", "EXP-001", "--junit", str(folder / "scripts"))
+    assert result.exit_code == 1
+    assert "scripts cannot be written" in " ".join(result.output.split())
+    assert (folder / "data" / "exp_001_results.json").exists()
+
+
+def test_reports_that_cannot_be_written_are_told_and_the_results_are_kept(invoke: Invoke, folder: Path) -> None:
+    (folder / "data" / "exp_001_report.md").mkdir(parents=True)
+    result = invoke("run", "EXP-001")
+    assert result.exit_code == 1
+    assert "EXP-001: results are kept, reports cannot be written" in " ".join(result.output.split())
+    assert (folder / "data" / "exp_001_results.json").exists()
+
+
+def test_a_review_that_cannot_be_read_is_told_before_anything_runs(invoke: Invoke, folder: Path) -> None:
+    (folder / "data").mkdir()
+    (folder / "data" / "exp_001_review.toml").write_text("summary = ")
+    result = invoke("run", "EXP-001")
+    assert result.exit_code == 1
+    assert "exp_001_review.toml: Invalid value" in " ".join(result.output.split())
+    assert not (folder / "data" / "exp_001_results.json").exists()
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(None, ""), (65.2, "0:01:05 left"), (3600.0, "1:00:00 left")])
+def test_the_time_left_reads_as_a_clock_does(seconds: float | None, text: str) -> None:
+    assert time_left(seconds) == text
 
 
 def test_an_interrupted_run_goes_on_with_resume(invoke: Invoke, folder: Path) -> None:
