@@ -127,7 +127,7 @@ def test_it_is_no_go_when_memory_changes_what_is_said(carry_out: Carry) -> None:
 
 @pytest.mark.parametrize(
     ("probe", "criteria"),
-    [(FakeMemoryProbe(growth=20 * 2**20), ["C7"]), (FakeMemoryProbe(leaks=1), ["C8", "C9"])],
+    [(FakeMemoryProbe(growth=20 * 2**20), ["C7"]), (FakeMemoryProbe(leaks=9), ["C8", "C9"])],
 )
 def test_it_is_no_go_when_something_grows(carry_out: Carry, probe: FakeMemoryProbe, criteria: list[str]) -> None:
     execution = carry_out(memory_probe=probe, smaller={"minutes": 0.1, "round_s": 0.8, "kill_weight": 0})
