@@ -5,10 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from semantic.adapters.mlx import blas
 
 blas.activate()
+
+settings.register_profile("without deadlines", deadline=None)  # an example is slow when others have the processor
+settings.load_profile("without deadlines")
 os.environ["SEMANTIC_LIVE_STATS"] = "false"  # engines of tests are nobody's to watch
 
 TinyLlama = Callable[..., Any]
