@@ -36,13 +36,16 @@ class AsyncRequest:
         A task that is cancelled here cancels the request; ``asyncio.shield`` the call to keep it.
         """
         wakeup = Wakeup()
-        self.sync.listen(_cancelling(self.sync, lambda: wakeup() if self.sync.is_done else wakeup.check()))
+        listener = _cancelling(self.sync, lambda: wakeup() if self.sync.is_done else wakeup.check())
+        self.sync.listen(listener)
         try:
             while not self.sync.is_done:
                 await wakeup.wait()
         except BaseException:
             self.cancel()
             raise
+        finally:
+            self.sync.unlisten(listener)
         return self.sync.result()
 
     def cancel(self) -> None:
@@ -69,6 +72,7 @@ class AsyncDeltas(AsyncIterator[Delta]):
         self._begin = begin
         self._request: Request | None = None
         self._wakeup: Wakeup | None = None
+        self._listener: Callable[[], None] = lambda: None
         self._is_over = False
 
     async def __anext__(self) -> Delta:
@@ -88,7 +92,8 @@ class AsyncDeltas(AsyncIterator[Delta]):
         if self._request is None or self._wakeup is None:
             self._wakeup = Wakeup()
             self._request = await self._begin()
-            self._request.listen(_cancelling(self._request, self._wakeup))
+            self._listener = _cancelling(self._request, self._wakeup)
+            self._request.listen(self._listener)
         while True:
             try:
                 return self._request.next_delta(wait=False)
@@ -103,6 +108,7 @@ class AsyncDeltas(AsyncIterator[Delta]):
         self._is_over = True
         request, self._request = self._request, None
         if request is not None:
+            request.unlisten(self._listener)  # how the request ends is no concern of the loop any more
             request.cancel()
 
     def __del__(self) -> None:

@@ -1,5 +1,6 @@
 """A request as its caller holds it, from any thread."""
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -83,6 +84,12 @@ class Request:
         if to_deltas:
             self._listeners.append(listener)
         self._end_listeners.append(listener)
+
+    def unlisten(self, listener: Listener) -> None:
+        """Call ``listener`` no more; one that does not listen is left as it is."""
+        for listeners in (self._listeners, self._end_listeners):
+            with contextlib.suppress(ValueError):
+                listeners.remove(listener)
 
     # -- the engine's side -----------------------------------------------------------------------
 

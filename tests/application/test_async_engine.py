@@ -397,6 +397,29 @@ def test_a_loop_that_is_closed_under_a_request_cancels_it_and_harms_nobody(gate:
         kept[0]._log_destroy_pending = False
 
 
+def test_a_loop_that_ends_once_its_requests_were_cancelled_is_no_cause_for_a_warning(gate: Gate) -> None:
+    telemetry = RecordingTelemetry()
+
+    def first_token_then_gate(token_ids: Sequence[int]) -> int:
+        return fake_next_token(token_ids) if len(token_ids) == 1 else gate(token_ids)
+
+    with fake_engine(model=FakeModel(choose=first_token_then_gate), telemetry=telemetry) as sync:
+
+        async def main() -> None:
+            engine = AsyncEngine(sync)
+            awaited = asyncio.create_task(engine.generate("b", max_tokens=900))
+            async with aclosing(engine.stream("a", max_tokens=900)) as stream:
+                await anext(stream)
+                await until_reached(gate)
+            awaited.cancel()
+
+        run(main())
+        gate.open()
+        sync.drain(SOON)
+        assert sync.stats().pool_blocks_in_use == 0
+        assert telemetry.named("request.listener.failed") == []
+
+
 async def until_reached(gate: Gate) -> None:
     await until(gate.reached.is_set)
 

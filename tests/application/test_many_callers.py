@@ -94,6 +94,22 @@ def test_a_listener_hears_of_every_delta_and_one_to_the_end_only_of_the_last(gat
     assert ends == [True]
 
 
+def test_who_listens_no_more_hears_nothing(gate: Gate) -> None:
+    with fake_engine(model=FakeModel(choose=gate)) as engine:
+        request = engine.submit("a", max_tokens=3)
+        heard: list[int] = []
+
+        def listener() -> None:
+            heard.append(1)
+
+        request.listen(listener)
+        request.unlisten(listener)
+        request.unlisten(listener)
+        gate.open()
+        engine.drain(SOON)
+    assert heard == []
+
+
 def test_a_listener_that_raises_is_logged_and_harms_neither_its_request_nor_another(gate: Gate) -> None:
     telemetry = RecordingTelemetry()
     heard: list[int] = []
