@@ -1,6 +1,6 @@
 """A block's arrays in host memory, by name: what was sealed, or what came from the store."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ class HostBlock:
     def __init__(self, num_tokens: int) -> None:
         self.num_tokens = num_tokens
         self._arrays: dict[str, tuple[str, HostArray]] = {}
+        self._of_layers: dict[str, dict[str, HostArray]] = {}
         self.nbytes = 0
 
     def __contains__(self, name: str) -> bool:
@@ -39,6 +40,8 @@ class HostBlock:
     def put(self, name: str, dtype: str, array: HostArray) -> None:
         """Add an array, which nobody else changes any more."""
         self._arrays[name] = dtype, array
+        layers, number, own = name.split(".", 2)
+        self._of_layers.setdefault(f"{layers}.{number}", {})[own] = array
         self.nbytes += array.nbytes
 
     def array(self, name: str) -> HostArray:
@@ -49,11 +52,9 @@ class HostBlock:
         """The name of its dtype."""
         return self._arrays[name][0]
 
-    def named(self, prefix: str) -> dict[str, HostArray]:
-        """The arrays whose names begin with ``prefix``, by the rest of their names."""
-        return {
-            name.removeprefix(prefix): array for name, (_, array) in self._arrays.items() if name.startswith(prefix)
-        }
+    def of_layer(self, index: int) -> Mapping[str, HostArray]:
+        """The arrays of one layer, ``layers.<index>.<name>``, by their own names."""
+        return self._of_layers[f"layers.{index}"]
 
     def tensors(self) -> list[Tensor]:
         """Views of all arrays."""

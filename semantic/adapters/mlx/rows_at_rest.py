@@ -54,11 +54,11 @@ class RowsAtRest:
 
     def get(self, block: HostBlock, index: int, keys: Array, values: Array) -> None:
         """Write one layer's rows, all that the block has, into ``keys`` and ``values``, which may be views."""
-        prefix = f"layers.{index}."
-        if prefix + "keys" in block:
-            keys[:], values[:] = block.array(prefix + "keys"), block.array(prefix + "values")
+        arrays = block.of_layer(index)
+        if "keys" in arrays:
+            keys[:], values[:] = arrays["keys"], arrays["values"]
         else:
-            self._codec.decode(block.named(prefix), keys, values)
+            self._codec.decode(arrays, keys, values)
 
     def check(self, headers: Sequence[TensorHeader], num_tokens: int) -> None:
         """Raise ``BlockDamagedError`` unless these are the arrays of so many tokens; states are passed over."""

@@ -42,12 +42,17 @@ class ValueCode:
         return {"codes": pack(codes.reshape(-1), self._levels), "scales": scales}
 
     def decode(self, arrays: Arrays, values: Floats) -> None:
-        """Write what was encoded into ``values``, which may be a view."""
+        """Write what was encoded into ``values``, which may be a view.
+
+        The codes are rotated as they are, not from zero on: a constant rotates into the first channel alone.
+        """
         codes = unpack(arrays["codes"], self._levels, values.size)
-        centred = np.subtract(codes, self._zero, dtype=np.uint8).view(np.int8)  # modulo 256
-        groups = centred.reshape(*values.shape[:2], -1, self._group)
-        rotated = groups * arrays["scales"].astype(np.float32)[..., None]
-        values[:] = self._rotate(rotated).reshape(values.shape)  # the matrix is its own inverse
+        rotated = self._rotate(codes.astype(np.float32))  # the matrix is its own inverse
+        rotated[:, 0] -= self._zero * np.float32(np.sqrt(len(self._rotation)))
+        scales = np.repeat(arrays["scales"].astype(np.float32), self._group // len(self._rotation), axis=-1)
+        turned = rotated.reshape(*values.shape[:2], -1, len(self._rotation))
+        np.multiply(turned, scales[..., None], out=turned)
+        values[:] = turned.reshape(values.shape)
 
     def _rotate(self, numbers: Floats) -> Floats:
         return numbers.reshape(-1, len(self._rotation)) @ self._rotation

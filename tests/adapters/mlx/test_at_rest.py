@@ -53,7 +53,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray[Any, Any]]:
 
 
 def opened(model: nn.Module, at_rest: str, **options: Any) -> semantic.Engine:
-    return semantic.open((model, None), **{"memory": "8MB", "kv_at_rest": at_rest, **options})
+    return semantic.open((model, None), **{"memory": "64MB", "kv_at_rest": at_rest, **options})
 
 
 def continued(engine: semantic.Engine, prompt: Sequence[int], seen: list[np.ndarray[Any, Any]]) -> Any:
