@@ -281,7 +281,7 @@ def ask(lab: Lab, probe: QualityProbe, planted: Any, n: int, modes: Sequence[KVM
     kept: dict[str, Any] = {}
     for mode, answer in answers.items():
         said = probe.decode(answer)
-        kept[str(mode)] = {"as exact": answer == exact, "kept": said.startswith(planted.answer)}
+        kept[str(mode)] = {"as exact": answer == exact, "kept": said.strip().startswith(planted.answer.strip())}
         lab.row(
             **{
                 "Planted": planted.name,
@@ -328,9 +328,10 @@ def conclude_recall(lab: Lab, recall: Recall) -> None:
         Finding.POSITIVE if recall.exact_kept else Finding.ANOMALY,
         f"exact KV recalls {recall.exact_kept} of {recall.asked} planted things word for word",
     )
-    if recall.exact_kept and KVMode.AT_REST_4 in recall.kept_too:
+    if KVMode.AT_REST_4 in recall.kept_too:
         kept = recall.kept_too[KVMode.AT_REST_4]
-        lab.measure("N3", kept / recall.exact_kept, f"{kept} of {recall.exact_kept}")
+        share = kept / recall.exact_kept if recall.exact_kept else 0.0
+        lab.measure("N3", share, f"{kept} of {recall.exact_kept} that exact KV recalls, {recall.asked} were asked for")
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -34,7 +34,7 @@ EXPERIMENT = Experiment(
     title="Capacity",
     sprint="4 - Quantised KV",
     owner="QE",
-    expected_duration="about 3 minutes quick, 25 minutes full, on 2 cores",
+    expected_duration="about 3 minutes quick, 45 minutes full, on 2 cores",
     objective=(
         "Count how many agents' contexts stay in memory under one budget when blocks at rest are exact, in 8 bits and "
         "in 4 bits, and hold the count against what 16-bit keys and values would allow."
@@ -56,7 +56,7 @@ EXPERIMENT = Experiment(
             "temperature": 0.0,
             "seed": 42,
             "context_tokens": 2000,
-            "budget": "2GB",
+            "budget": "4GB",
             "kinds": KINDS,
             "spare": 6,
         },
@@ -72,7 +72,8 @@ EXPERIMENT = Experiment(
             Step("Read the bytes that the memory really holds", "engine.stats().cache_bytes"),
         ),
         measurement=(
-            "# What 16-bit keys and values would hold: the budget over two bytes for each value of a context.\n"
+            "# What 16-bit keys and values would hold: the room for blocks over two bytes a value of a context.\n"
+            "# The room is what the budget leaves beside a step's workspace: pool_total_blocks * block_bytes.\n"
             "# Stored bits per value: bytes that one more context took, over its tokens and their values.\n"
             "# C1 and C2: contexts that stayed, over 16 / stored bits times what 16 bits would hold."
         ),
@@ -98,8 +99,8 @@ EXPERIMENT = Experiment(
         ),
     ),
     profiles=(
-        Profile("quick", "contexts of 500 tokens in 400 MB", {"context_tokens": 500, "budget": "400MB"}),
-        Profile("full", "contexts of 2,000 tokens in 2 GB"),
+        Profile("quick", "contexts of 250 tokens in 400 MB", {"context_tokens": 250, "budget": "400MB"}),
+        Profile("full", "contexts of 2,000 tokens in 4 GB"),
     ),
     next_steps=NextSteps(
         immediate="None, if it passes",
@@ -112,11 +113,15 @@ EXPERIMENT = Experiment(
 
 @frozen
 class Kept:
-    """What one kind kept: contexts, the bytes that each takes at rest, and the most bytes held at once."""
+    """What one kind kept: contexts, the bytes that each takes at rest, and the most bytes held at once.
+
+    ``room_bytes``: what the budget leaves for blocks.
+    """
 
     contexts: int
     context_bytes: float
     most_bytes: int
+    room_bytes: int
 
 
 def run(lab: Lab) -> None:
@@ -151,7 +156,8 @@ def count_kept(lab: Lab, kind: str, budget: int) -> dict[str, float]:
 
 def judge(lab: Lab, kept: dict[str, Kept], budget: int, exact_bytes: float) -> None:
     """Counts against what the bits allow."""
-    sixteen = budget / (values_in(exact_bytes) * SIXTEEN_BITS / 8)
+    room = max((one.room_bytes for one in kept.values()), default=0)
+    sixteen = room / (values_in(exact_bytes) * SIXTEEN_BITS / 8) if kept else 0.0
     for criterion, kind in (("C1", "8"), ("C2", "4")):
         if kind in kept:
             bits = 8 * kept[kind].context_bytes / values_in(exact_bytes)
@@ -190,7 +196,8 @@ def fill(lab: Lab, engine: EngineFace, kind: str, budget: int) -> Kept:
             break
         contexts += 1
     lab.log(f"{contexts} of {many} contexts of {tokens} tokens stayed; one takes {one:,} bytes at rest")
-    return Kept(contexts, one, most)
+    stats = engine.stats()
+    return Kept(contexts, one, most, stats.pool_total_blocks * stats.block_bytes)
 
 
 def context(lab: Lab, number: int) -> list[int]:

@@ -40,7 +40,8 @@ class CountingEngine:
         return SimpleNamespace(usage=SimpleNamespace(cached_tokens=len(prompt) - 1 if known else 0))
 
     def stats(self) -> Any:
-        return SimpleNamespace(cache_bytes=int(len(self.kept) * self.each) + self.beyond)
+        held = int(len(self.kept) * self.each) + self.beyond
+        return SimpleNamespace(cache_bytes=held, pool_total_blocks=20, block_bytes=EXACT)
 
     def flush(self) -> None:
         return

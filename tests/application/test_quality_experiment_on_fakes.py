@@ -57,6 +57,15 @@ def test_bits_that_lose_more_are_no_go(
     assert failed(execution) == criteria
 
 
+def test_what_exact_keys_and_values_forget_too_is_not_counted_against_fewer_bits(
+    carry_out: Callable[..., Execution],
+) -> None:
+    execution = carry_out(FakeQualityProbe(forgets=tuple(KVMode)))
+    assert execution.decision is Decision.GO
+    assert failed(execution) == ["N3"]
+    assert "exact KV recalls 0 of 2 planted things" in execution.observations[0].text
+
+
 def test_what_is_forgotten_is_told_and_decides_nothing(carry_out: Callable[..., Execution]) -> None:
     execution = carry_out(FakeQualityProbe(forgets=(KVMode.AT_REST_4, KVMode.IN_COMPUTE_8)))
     assert execution.decision is Decision.GO

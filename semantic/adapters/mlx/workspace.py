@@ -16,6 +16,7 @@ _HIDDEN_ARRAYS = 6  # of one layer at once: input, norms, residual, queries as t
 _LOGIT_ARRAYS = 4  # logits, their exponents, log-probabilities, and a copy to choose from
 _SCORE_ARRAYS = 2  # scores and their softmax
 _EXPERTS = 8  # that a token is sent to, at most
+_DECODED_ARRAYS = 4  # of one layer of a block at rest: its codes in bytes, as numbers, rotated, scaled
 _STATE_ARRAYS = 4  # a recurrent layer's scan keeps a state for every token of a chunk
 
 
@@ -37,7 +38,7 @@ def estimate(
     recurrent = sum(layer.state_bytes for layer in spec.layers) // max(1, spec.num_layers)
     chunk = chunk_tokens * width * _BYTES + min(chunk_tokens, 256) * recurrent * _STATE_ARRAYS
     logits = decode_tokens * vocab_size * _BYTES * _LOGIT_ARRAYS
-    blocks = 2 * spec.bytes_per_block if decodes_blocks else 0
+    blocks = _DECODED_ARRAYS * spec.bytes_per_block // max(1, spec.num_layers) if decodes_blocks else 0
     scores = 0 if is_tiled else _query_heads(model) * chunk_tokens * _BYTES * _SCORE_ARRAYS
     growing = 0 if is_tiled else 2 * spec.bytes_per_token // max(1, spec.num_layers)
     return Workspace(fixed_bytes=2 * (max(chunk, logits) + blocks), bytes_per_context_token=scores + growing)
