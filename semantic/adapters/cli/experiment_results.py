@@ -10,6 +10,7 @@ from semantic.adapters.cli.experiment_text import (
     comparison_data,
     print_comparison,
     print_document,
+    print_side_by_side,
     summary,
 )
 from semantic.adapters.cli.output import JsonFlag, complain, print_json, print_table
@@ -21,6 +22,7 @@ from semantic.domain.experiments import Status, compare_executions
 Ids = Annotated[list[str] | None, typer.Argument(help="EXP-001 ...; all, where none is named.", show_default=False)]
 Id = Annotated[str, typer.Argument(help="EXP-001, also 1", show_default=False)]
 Log = Annotated[bool, typer.Option("--log", help="Print the log of every run as well.")]
+Sweeps = Annotated[bool, typer.Option("--sweeps", help="Instead, all stored combinations of sweeps side by side.")]
 Source = Annotated[
     str,
     typer.Argument(
@@ -54,6 +56,7 @@ def register(group: typer.Typer, make: MakeRunner) -> None:
     def show(
         experiment_id: Id,
         with_logs: Log = False,
+        sweeps: Sweeps = False,
         folder: Folder = FOLDER,
         data: DataFolder = None,
         as_json: JsonFlag = False,
@@ -62,13 +65,18 @@ def register(group: typer.Typer, make: MakeRunner) -> None:
         with usage_errors():
             experiments = make(folder, data)
             id = experiments.catalogue.find(experiment_id).declaration.id
-            document = experiments.results_store.load(id)
-            if document is None:
-                raise NoResultsError(f"{id} has no results; semantic experiment run {id}")
+            store = experiments.results_store
+            stored = store.combinations(id) if sweeps else [one for one in [store.load(id)] if one is not None]
+            if not stored:
+                what = "has not been swept; --sweep NAME=V1,V2 in" if sweeps else "has no results;"
+                raise NoResultsError(f"{id} {what} semantic experiment run {id}")
         if as_json:
-            print_json(summary(document.latest))
+            found = [summary(document.latest) for document in stored]
+            print_json(found if sweeps else found[0])
+        elif sweeps:
+            print_side_by_side([document.latest for document in stored])
         else:
-            print_document(document, with_logs=with_logs)
+            print_document(stored[0], with_logs=with_logs)
 
     @group.command()
     def report(ids: Ids = None, folder: Folder = FOLDER, data: DataFolder = None, as_json: JsonFlag = False) -> None:

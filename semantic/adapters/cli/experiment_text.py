@@ -87,10 +87,9 @@ def print_document(document: ResultsDocument, *, with_logs: bool) -> None:
 def print_side_by_side(executions: Sequence[Execution]) -> None:
     """The combinations of a sweep: a column for each, a line for each criterion."""
     columns = ("criterion", *(execution.variant for execution in executions))
-    rows = [
-        (result.criterion_id, *(_cell(execution.criteria[number]) for execution in executions))
-        for number, result in enumerate(executions[0].criteria)
-    ]
+    results = [{result.criterion_id: result for result in execution.criteria} for execution in executions]
+    ids = dict.fromkeys(id for of_one in results for id in of_one)
+    rows = [(id, *(_cell(of_one.get(id)) for of_one in results)) for id in ids]
     decisions = ("decision", *(execution.decision.value for execution in executions))
     typer.echo(f"\n{executions[0].experiment_id} {executions[0].title}")
     print_table(columns, [*rows, decisions])
@@ -148,7 +147,9 @@ def comparison_data(compared: ComparedExecutions) -> dict[str, Any]:
     }
 
 
-def _cell(result: CriterionResult) -> str:
+def _cell(result: CriterionResult | None) -> str:
+    if result is None:
+        return "-"
     return f"{'' if result.passed else '! '}{_measured(result.measured, result.low, result.high)}"
 
 

@@ -221,6 +221,11 @@ class MemoryResultsStore:
         """What was saved last."""
         return self.documents.get(_key(experiment_id, variant))
 
+    def combinations(self, experiment_id: str) -> Sequence[ResultsDocument]:
+        """Those that have a variant."""
+        keys = sorted(key for key in self.documents if key.startswith(f"{experiment_id} "))
+        return [self.documents[key] for key in keys]
+
     def save(self, document: ResultsDocument) -> str:
         """Remember it."""
         latest = document.latest

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -47,7 +48,7 @@ class JsonResultsStore:
 
     def path(self, experiment_id: str, variant: str = "") -> Path:
         """``exp_001_results.json`` for EXP-001, ``sweeps/exp_001_results.pairs=3.json`` for its variant ``pairs=3``."""
-        stem = f"{experiment_id.lower().replace('-', '_')}_results"
+        stem = _stem(experiment_id)
         if not variant:
             return self.folder / f"{stem}.json"
         return self.folder / "sweeps" / f"{stem}.{_UNSAFE.sub('_', variant)}.json"
@@ -80,6 +81,11 @@ class JsonResultsStore:
         except (BaseValidationError, KeyError, TypeError, ValueError) as error:
             raise ResultsUnreadableError(f"{path} does not follow its schema: {_reasons(error)}") from error
 
+    def combinations(self, experiment_id: str) -> Sequence[ResultsDocument]:
+        """Those in ``folder/sweeps``, in order of their names. Raises as :meth:`load`."""
+        paths = sorted((self.folder / "sweeps").glob(f"{_stem(experiment_id)}.*.json"))
+        return [document for path in paths if (document := self.read(path)) is not None]
+
     def save(self, document: ResultsDocument) -> str:
         """Write the file and return its path. Raises ``ResultsNotWritableError``."""
         path = self.path(document.latest.experiment_id, document.latest.variant)
@@ -90,6 +96,10 @@ class JsonResultsStore:
         except OSError as error:
             raise _not_writable(path, error) from error
         return str(path)
+
+
+def _stem(experiment_id: str) -> str:
+    return f"{experiment_id.lower().replace('-', '_')}_results"
 
 
 def _not_writable(path: Path, error: OSError) -> ResultsNotWritableError:

@@ -62,6 +62,9 @@ class ResultsStore(Protocol):
     def load(self, experiment_id: str, variant: str = "") -> ResultsDocument | None:
         """None if it has not run. Raises ``ResultsUnreadableError``, or ``ResultsTooNewError``."""
 
+    def combinations(self, experiment_id: str) -> Sequence[ResultsDocument]:
+        """Those of all sweeps of this experiment, in order of their variants. Raises as ``load``."""
+
     def save(self, document: ResultsDocument) -> str:
         """Replace what is there of the latest's id and variant, whole or not at all. Returns where it lies.
 

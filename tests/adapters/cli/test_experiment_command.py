@@ -209,6 +209,10 @@ def test_a_sweep_runs_every_combination_and_sets_the_results_side_by_side(invoke
         "exp_006_results.size=4+seed=2.json",
     ]
     assert not (folder / "data" / "exp_006_results.json").exists()
+    later = [" ".join(line.split()) for line in invoke("show", "6", "--sweeps").output.splitlines()]
+    assert "decision GO GO NO-GO NO-GO" in later
+    assert len(json.loads(invoke("show", "6", "--sweeps", "--json").stdout)) == 4
+    assert invoke("show", "EXP-001", "--sweeps").exit_code == 1
 
 
 @pytest.mark.parametrize(
