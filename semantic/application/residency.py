@@ -103,7 +103,7 @@ class Residency:
         """Keep free what the longest of these needs besides its blocks, before any of its chunks is begun."""
         longest = max((sequence.max_total_tokens for sequence in sequences), default=0)
         needed = self._workspace.bytes_for_context(longest)
-        return not self._workspace.bytes_per_context_token or self._cache.transfer.withhold(needed)
+        return not self._workspace.depends_on_context or self._cache.transfer.withhold(needed)
 
     def _tokens_to_reserve(self, sequence: Sequence) -> int:
         """What a sequence gets room for before it runs: all that it can hold, or a block beyond what it has."""

@@ -33,7 +33,7 @@ class MLXLanguageModel:
         self._sampler = Sampler(on_host=self._on_host)
         self._numpy_blas = NumpyBlas()
         mx.clear_cache()
-        self._cache_limit: int | None = mx.set_cache_limit(profile.workspace.fixed_bytes // 2)
+        self._cache_limit: int | None = mx.set_cache_limit(profile.workspace.cache_bytes)
         self._bound: list[AttentionSeam | HostSwiglu | HostLinears] = [AttentionSeam(model)]
         if self._on_host:
             self._bound += [HostSwiglu(model), HostLinears(model, team)]
