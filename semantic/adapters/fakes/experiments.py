@@ -45,6 +45,7 @@ from semantic.domain.experiments import (
     must,
     nice,
 )
+from semantic.domain.value_objects import parse_size
 
 
 def example_experiment(**changes: Any) -> Experiment:
@@ -133,11 +134,15 @@ class FakeEngines:
         kv_at_rest: str = "exact",
         prompt_lookup_num_tokens: int = 15,
     ) -> Engine:
-        """Open a fake engine. Its memory is its number of blocks; it keeps no keys and values to have a precision."""
+        """Open a fake engine of as many blocks as ``memory`` holds, at most :attr:`blocks`.
+
+        It keeps no keys and values to have a precision.
+        """
         self.opened.append(exactness)
+        model = self.model()
         return fake_engine(
-            model=self.model(),
-            blocks=self.blocks,
+            model=model,
+            blocks=min(self.blocks, parse_size(memory) // model.profile.cache_spec.bytes_per_block),
             max_num_seqs=max_num_seqs,
             max_token_gap_s=None if max_token_gap_ms is None else max_token_gap_ms / 1e3,
             prefix_caching=prefix_caching,

@@ -35,6 +35,8 @@ class EngineStats(Protocol):
     def loaded_blocks(self) -> int: ...
     @property
     def accepted_tokens(self) -> int: ...
+    @property
+    def preemptions(self) -> int: ...
 
 
 class SubmittedRequest(Protocol):
@@ -97,7 +99,14 @@ class EngineFace(Protocol):
     ) -> list[Completion]:
         """All at once, in the order of ``prompts``; ``max_tokens`` may be one for each."""
 
-    def submit(self, prompt: Prompt, *, max_tokens: int, namespace: str = DEFAULT_NAMESPACE) -> SubmittedRequest:
+    def submit(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: int,
+        namespace: str = DEFAULT_NAMESPACE,
+        priority: str = "interactive",
+    ) -> SubmittedRequest:
         """Put a request into the running batch and return at once."""
 
     def agent(self, name: str, *, system: str | None = None, namespace: str = DEFAULT_NAMESPACE) -> AgentFace:
