@@ -189,7 +189,8 @@ def watch(lab: Lab, engine: EngineFace, way: str, prompts: list[list[int]], long
     are_running.wait(600)
     arrived = lab.clock.monotonic()
     newcomer = engine.submit(long, max_tokens=4)
-    next(iter(newcomer))
+    deltas = iter(newcomer)  # held, since dropping it would cancel the request
+    next(deltas)
     first_token_at = lab.clock.monotonic()
     newcomer_done = newcomer.result(600)
     for listener in listeners:

@@ -217,7 +217,8 @@ def put_to_work(lab: Lab, engine: EngineFace, factor: int, requests: list[Asked]
                 if asked.priority == priority:
                     submitted[number] = engine.submit(asked.prompt, max_tokens=asked.max_tokens, priority=priority)
             if priority == "background":
-                next(iter(submitted[0]))
+                first = iter(submitted[0])  # held, since dropping it would cancel the request
+                next(first)
         done = {number: request.result(1800) for number, request in submitted.items()}
     took_s = lab.clock.monotonic() - start
     device = max(0, lab.memory.read().device_peak - before.device_active)
