@@ -116,6 +116,39 @@ class PagedAttention:
         _join(parts, mixed)
         output[:] = mixed.reshape(output.shape)
 
+    def verify(
+        self,
+        queries: Array,
+        keys: Array,
+        values: Array,
+        table: Sequence[int],
+        block_tokens: int,
+        offset: int,
+        scale: float,
+        output: Array,
+    ) -> None:
+        """As :meth:`prefill`, for a row and its draft: so few tokens that they need not be kept apart from their past.
+
+        In short contexts calls take most of the time, of which this makes half as many.
+        """
+        kv_heads, (heads, n, _) = len(keys), queries.shape
+        rows = np.multiply(queries, np.float32(scale)).reshape(kv_heads, heads // kv_heads * n, -1)
+        seen: Sequence[slice] = reach(table, offset + n, block_tokens)
+        is_short = self._team.size == 1 or offset < 2 * _TOKENS_PER_THREAD
+        spans = seen if is_short else _split(tuple(seen), -(-(offset + n) // self._team.size))
+        starts = itertools.accumulate((span.stop - span.start for span in spans[:-1]), initial=0)
+        parts: list[Any] = [None] * len(spans)
+        numbered = iter([*enumerate(zip(spans, starts, strict=True))])
+
+        def work() -> None:
+            for i, (span, start) in numbered:
+                parts[i] = _attend_in_order(rows, keys[:, span], values[:, span], n, offset - start)
+
+        work() if is_short else self._team.run(work)
+        mixed = np.empty((*rows.shape[:2], values.shape[-1]), np.float32)
+        _join(parts, mixed)
+        output[:] = mixed.reshape(output.shape)
+
     def decode(
         self, queries: Array, keys: Array, values: Array, seen: Sequence[Reach], scale: float, output: Array
     ) -> None:
@@ -207,6 +240,22 @@ def _attend_row(rows: Array, keys: Array, values: Array, causal: int = 0) -> _Pa
         future = np.triu_indices(causal, 1)
         scores.reshape(len(scores), -1, causal, causal)[:, :, future[0], future[1]] = -np.inf
     peak = np.maximum.reduce(scores, axis=2, keepdims=True)
+    np.subtract(scores, peak, out=scores)
+    np.exp(scores, out=scores)
+    return _Part(peak, np.add.reduce(scores, axis=2, keepdims=True), scores @ values)
+
+
+def _attend_in_order(rows: Array, keys: Array, values: Array, n: int, first: int) -> _Part:
+    """Scaled rows of ``n`` tokens, head after head; the first token sees the keys up to ``first``, each other one more.
+
+    ``first`` may lie before the keys or behind them. A row that sees none of them counts for nothing.
+    """
+    scores: Array = rows @ keys.transpose(0, 2, 1)
+    columns, seen_by_all = keys.shape[1], max(0, first + 1)
+    if columns > seen_by_all:
+        future = ~np.tri(n, columns - seen_by_all, first - seen_by_all, dtype=np.bool_)
+        scores.reshape(len(scores), -1, n, columns)[..., seen_by_all:][..., future] = -np.inf
+    peak = np.maximum.reduce(scores, axis=2, keepdims=True, initial=np.float32(-1e30))
     np.subtract(scores, peak, out=scores)
     np.exp(scores, out=scores)
     return _Part(peak, np.add.reduce(scores, axis=2, keepdims=True), scores @ values)

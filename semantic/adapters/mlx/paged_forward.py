@@ -72,7 +72,7 @@ class FlatForward(Forward):
     """
 
     def attend(self, queries: Array, keys: Array, values: Array, scale: float, output: Array) -> None:
-        """Rows of one token together, as they decode without drafts; each of the others as a chunk of few tokens."""
+        """Rows of one token together, as they decode without drafts; each of the others with its draft."""
         single = [i for i, tokens in enumerate(self.tokens) if tokens == 1]
         if single:
             rows = [self._slices[i].start for i in single]
@@ -83,7 +83,7 @@ class FlatForward(Forward):
         for i, (own, result) in enumerate(zip(self._of_rows(queries), self._of_rows(output), strict=True)):
             if self.tokens[i] > 1:
                 row = self.rows[i]
-                self.attention.prefill(own, keys, values, row.table, row.block_tokens, row.num_tokens, scale, result)
+                self.attention.verify(own, keys, values, row.table, row.block_tokens, row.num_tokens, scale, result)
 
     @cached_property
     def _slices(self) -> list[slice]:

@@ -98,6 +98,20 @@ def test_a_chunk_attends_to_all_before_it_and_to_itself_in_order(
     assert error(output, naive(queries, *held.of(0, offset + n), scale)) < BOUND
 
 
+@given(shape=shapes(), offset=st.integers(0, 2500), n=st.integers(2, 16))
+@settings(max_examples=60, deadline=None)
+def test_a_row_and_its_draft_attend_to_all_before_them_and_to_themselves_in_order(
+    attention: PagedAttention, shape: dict[str, Any], offset: int, n: int
+) -> None:
+    rng, heads, dims = shape["rng"], shape["heads"], shape["dims"]
+    held = pages(rng, shape["kv_heads"], dims, shape["block_tokens"], [offset + n])
+    queries = rng.normal(size=(n, heads, 1, dims[0])).astype(np.float32)[:, :, 0].transpose(1, 0, 2)
+    scale = dims[0] ** -0.5
+    output = np.full((n, heads, 1, dims[1]), np.nan, np.float32)[:, :, 0].transpose(1, 0, 2)
+    attention.verify(queries, held.keys, held.values, held.tables[0], held.block_tokens, offset, scale, output)
+    assert error(output, naive(queries, *held.of(0, offset + n), scale)) < BOUND
+
+
 @given(shape=shapes(), lengths=st.lists(st.integers(1, 2500), min_size=1, max_size=4))
 @settings(max_examples=40, deadline=None)
 def test_decode_rows_of_any_lengths_each_attend_to_their_own_pages(
