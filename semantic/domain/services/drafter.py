@@ -10,8 +10,11 @@ from semantic.domain.services.prompt_lookup import LONGEST_MATCH, Occurrence, Pr
 _MEMORY = 0.95
 """What an observation weighs once another one is made: about the last 20 count."""
 
-_FIRST_GUESS, _ITS_WEIGHT = 0.4, 2.0
-"""Before there is experience: a guess is right in two of five cases, which counts as much as two observations."""
+_FIRST_GUESS, _ITS_WEIGHT = 0.25, 2.0
+"""Before there is experience: a guess is right in one of four cases, which counts as much as two observations.
+
+One that is wrong then puts an end to drafting alone on CPU, and one that is right begins it.
+"""
 
 
 @frozen
@@ -43,15 +46,16 @@ class PromptLookupDrafter:
     def __init__(self, token_ids: Iterable[int]) -> None:
         self._lookup = PromptLookup()
         self._lookup.extend(token_ids)
-        self._experience = [_Experience() for _ in range(LONGEST_MATCH.bit_length() + 1)]
+        self._experience = [_Experience() for _ in range(LONGEST_MATCH.bit_length())]
         self._found = self._lookup.find()
 
     def draft(self, most: int) -> Draft:
         """At most so many tokens; none where the context's end never occurred before."""
         if self._found is None or most < 1:
             return Draft()
-        chances = [self._of(self._found.matched + i).chance for i in range(most)]
-        return Draft(self._lookup.after(self._found.start, most), chances)
+        chances = self._chances()
+        matches = range(self._found.matched, self._found.matched + most)
+        return Draft(self._lookup.after(self._found.start, most), [chances[_kind(matched)] for matched in matches])
 
     def observe(self, drawn: Sequence[int]) -> None:
         """Learn from what was drawn, and take it into the context."""
@@ -62,22 +66,31 @@ class PromptLookupDrafter:
 
     def _compare(self, found: Occurrence, drawn: Sequence[int]) -> None:
         for i, (guessed, token_id) in enumerate(zip(self._lookup.after(found.start, len(drawn)), drawn, strict=True)):
-            self._of(found.matched + i).note(guessed == token_id)
+            self._experience[_kind(found.matched + i)].note(guessed == token_id)
             if guessed != token_id:
                 return
 
-    def _of(self, matched: int) -> "_Experience":
-        """Of matches of 2 or 3 tokens, of 4 to 7, of 8 to 15, and of more."""
-        return self._experience[min(matched, LONGEST_MATCH).bit_length()]
+    def _chances(self) -> list[float]:
+        """By kind of match. A longer match is taken to be as good as the next shorter one until more is known of it."""
+        chances, chance = list[float](), _FIRST_GUESS
+        for experience in self._experience:
+            chance = experience.chance(chance)
+            chances.append(chance)
+        return chances
+
+
+def _kind(matched: int) -> int:
+    """Matches of 2 or 3 tokens are of one kind, those of 4 to 7, of 8 to 15, and all longer ones."""
+    return min(matched, LONGEST_MATCH).bit_length() - 1
 
 
 class _Experience:
     def __init__(self) -> None:
         self._right = self._made = 0.0
 
-    @property
-    def chance(self) -> float:
-        return (self._right + _FIRST_GUESS * _ITS_WEIGHT) / (self._made + _ITS_WEIGHT)
+    def chance(self, guess: float) -> float:
+        """The share of guesses that were right, beginning at ``guess``."""
+        return (self._right + guess * _ITS_WEIGHT) / (self._made + _ITS_WEIGHT)
 
     def note(self, is_right: bool) -> None:
         self._right = self._right * _MEMORY + is_right
