@@ -319,6 +319,8 @@ class BlockPoolBatchEngine:
             pool_cached_blocks=self.pool.num_evictable,
             pool_blocks_in_use=self.pool.num_in_use,
             block_bytes=self.model.profile.cache_spec.bytes_per_block,
+            live_bytes=transfer.bytes_of(self.pool.weight_in_use),
+            resident_bytes=transfer.bytes_of(self.pool.weight_kept - self.pool.weight_in_use),
             cache_bytes=self.model.memory.nbytes,
             weight_bytes=self.model.profile.weight_bytes,
             prompt_tokens=cache.looked_up_tokens,

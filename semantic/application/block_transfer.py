@@ -109,6 +109,10 @@ class BlockTransfer:
         num_bytes = self._memory.live_bytes(num_tokens) + bytes_beside
         return -(-num_bytes // self._block_bytes) if self._block_bytes else 0
 
+    def bytes_of(self, units: int) -> int:
+        """Bytes that so many of the pool's units stand for."""
+        return units * self._block_bytes // self._pool.block_weight
+
     def _units(self, nbytes: int, shares: int = 1) -> int:
         """So many bytes in the pool's units, in each of so many shares."""
         if not self._block_bytes:

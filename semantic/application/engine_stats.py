@@ -28,7 +28,8 @@ class HitRates:
 @frozen(kw_only=True)
 class EngineStats:
     """Counts of the engine now, and since it was opened. Bytes: ``cache_bytes`` KV memory, ``weight_bytes`` model,
-    ``block_bytes`` what a block of the pool takes.
+    ``block_bytes`` what a block takes as it is computed with, ``live_bytes`` and ``resident_bytes`` what the pool has
+    accounted for blocks in use, and for those that rest, which are lighter where they are quantised or partial.
 
     ``waiting_in_background`` of the ``waiting`` are of that priority; ``preempted`` of them had begun before.
     ``pool_free_blocks`` can be handed out now; of them ``pool_cached_blocks`` hold context that nobody uses at the
@@ -50,6 +51,8 @@ class EngineStats:
     pool_cached_blocks: int
     pool_blocks_in_use: int
     block_bytes: int
+    live_bytes: int
+    resident_bytes: int
     cache_bytes: int
     weight_bytes: int
     steps: int
@@ -78,14 +81,14 @@ class EngineStats:
     @property
     def pool_bytes_free(self) -> int:
         """Bytes of blocks that hold nothing: what is neither live nor resident."""
-        return (self.pool_free_blocks - self.pool_cached_blocks) * self.block_bytes
+        return max(0, self.pool_free_blocks * self.block_bytes - self.resident_bytes)
 
     @property
     def tier_bytes(self) -> TierBytes:
-        """Bytes by tier. In memory a block counts whole, however much of it is filled."""
+        """Bytes by tier."""
         return TierBytes(
-            live=self.pool_blocks_in_use * self.block_bytes,
-            resident=self.pool_cached_blocks * self.block_bytes,
+            live=self.live_bytes,
+            resident=self.resident_bytes,
             store=0 if self.store is None else self.store.store.bytes,
             pending_writes=0 if self.store is None else self.store.pending_bytes,
         )

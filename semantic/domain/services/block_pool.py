@@ -123,6 +123,11 @@ class BlockPool:
         """Units of all that is in use or evictable."""
         return self._weight_in_use + self._weight_evictable
 
+    @property
+    def weight_in_use(self) -> int:
+        """Units of all that somebody holds."""
+        return self._weight_in_use
+
     def room(self, weight: int) -> int:
         """How many blocks of this weight :meth:`allocate` can hand out now."""
         return (self._available - self._weight_in_use) // weight
