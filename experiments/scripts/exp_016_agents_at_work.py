@@ -94,8 +94,9 @@ EXPERIMENT = Experiment(
             ),
         ),
         measurement=(
-            "# Computed: prompt tokens less usage.cached_tokens. Allowed: tokens of the message, those that the\n"
-            "# template puts around two messages, and known ones that the template rendered otherwise this time.\n"
+            "# Computed: prompt tokens less usage.cached_tokens. Allowed: tokens of the message, and those that the\n"
+            "# template puts around two messages; or, where what was known is rendered otherwise than it was drawn,\n"
+            "# all behind the first token that differs.\n"
             "# The time of a phase is the median of its turns' ratios; of the five phases the worst one counts.\n"
             "# A decode step is 1 / timings.decode_tokens_per_s of the same turn."
         ),
