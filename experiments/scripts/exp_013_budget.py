@@ -223,6 +223,7 @@ def put_to_work(lab: Lab, engine: EngineFace, factor: int, requests: list[Asked]
     took_s = lab.clock.monotonic() - start
     device = max(0, lab.memory.read().device_peak - before.device_active)
     held, grown = peaks.kv + device, max(0, peaks.resident - before.resident)
+    engine.flush()  # what is being written is held until it is on the disk
     stats = engine.stats()
     tokens = sum(asked.num_tokens for asked in requests)
     load = Load(factor, done, held, grown, stats.preemptions, tokens / took_s if took_s > 0 else 0.0)
