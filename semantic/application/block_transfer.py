@@ -46,6 +46,7 @@ class BlockTransfer:
         self._context, self._telemetry = context, telemetry
         self._rows: dict[BlockId, int] = {}
         self._saving: dict[BlockHash, Write] = {}
+        self._superseded: dict[BlockHash, list[tuple[KVBlock, Callable[[], bool]]]] = {}  # by what is being saved
         self._held_by_saves: Counter[BlockId] = Counter()
         self._loading: dict[KVBlock, _Load] = {}  # not by name: a block with state may take the place of one without
         if tier is not None:
@@ -170,16 +171,25 @@ class BlockTransfer:
         if block_id is not None and self._index.detach(block):
             self._memory.discard(self._pool.forget([block_id]))
 
-    def remove(self, block: KVBlock, superseded_by: KVBlock | None = None) -> None:
-        """Erase a block from memory and store; from the store only once what supersedes it is saved."""
+    def remove(self, block: KVBlock) -> None:
+        """Erase a block from memory and store."""
         if self.forget(block) and self.tier is not None:
-            saving = None if superseded_by is None else self._saving.get(superseded_by.hash)
-            self.tier.delete([block.hash], unless_failed=saving)
+            self.tier.delete([block.hash])
+
+    def supersede(self, shorter: KVBlock, longer: KVBlock, is_wanted: Callable[[], bool]) -> None:
+        """Erase a block once a longer version is as safe as it is, unless the shorter one ``is_wanted`` by then."""
+        if longer.hash not in self._saving or not self.is_persisted(shorter):
+            self.remove(shorter)
+            return
+        if shorter.stored:  # while it is being saved, it can't be loaded yet
+            self.drop(shorter)
+        self._superseded.setdefault(longer.hash, []).append((shorter, is_wanted))
 
     def forget(self, block: KVBlock) -> bool:
         """Take a block out of memory and index. Returns whether the store has it, or will, and has to be told."""
         is_persisted = self.is_persisted(block)
         self._saving.pop(block.hash, None)
+        self._superseded.pop(block.hash, None)
         self.drop(block)
         self._index.remove(block)
         return is_persisted
@@ -220,6 +230,9 @@ class BlockTransfer:
             if self._saving.get(block.hash) is write:
                 del self._saving[block.hash]
                 block.stored = error is None
+                for shorter, is_wanted in self._superseded.pop(block.hash, []):
+                    if block.stored and self._index.get(shorter.hash) is shorter and not is_wanted():
+                        self.remove(shorter)
             self._held_by_saves[block_id] -= 1
             if not self._held_by_saves[block_id]:
                 del self._held_by_saves[block_id]

@@ -96,16 +96,11 @@ class StoreTier:
 
         self._readers.submit(read)
 
-    def delete(self, hashes: Iterable[BlockHash], *, unless_failed: Write | None = None) -> None:
-        """Erase blocks, after what was asked before; not if ``unless_failed``, which was asked before, has failed."""
+    def delete(self, hashes: Iterable[BlockHash]) -> None:
+        """Erase blocks, after what was asked before."""
         hashes = tuple(hashes)
-
-        def erase(store: BlockStore) -> None:
-            if unless_failed is None or unless_failed.error is None:
-                store.delete(hashes)
-
         if hashes:
-            self._do(erase)
+            self._do(lambda store: store.delete(hashes))
 
     def touch(self, hashes: Iterable[BlockHash]) -> None:
         """Note that blocks were used; it reaches the store with the next write."""

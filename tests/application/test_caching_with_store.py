@@ -11,8 +11,9 @@ from stored_blocks import record
 
 from semantic.adapters.fakes import FakeModel
 from semantic.adapters.fakes.store import MemoryStore
+from semantic.application.integrity import check_integrity
 from semantic.domain.entities import KVBlock
-from semantic.domain.value_objects import FinishReason, Reuse
+from semantic.domain.value_objects import FinishReason, Reuse, pack_tokens
 
 KINDS = {
     "pages anywhere": {"layout": "paged", "reuse": Reuse.ANYWHERE},
@@ -368,3 +369,25 @@ def test_closing_saves_what_waits_to_be_saved(kind: str) -> None:
     store.reopen()
     again = started(store, kind)
     assert again.generate(prompt(33), max_tokens=3).usage.cached_tokens == 32
+
+
+# -- what is superseded ------------------------------------------------------------------------------
+
+
+def test_a_shorter_version_goes_once_the_longer_one_is_saved_and_stays_if_it_never_is() -> None:
+    some = started(MemoryStore(), blocks=3)
+    first = some.generate(prompt(5), max_tokens=2)
+    context = [*prompt(5), *first.token_ids]
+    some.store.full = True
+    some.generate([*context, 7, 8], max_tokens=2)
+    check_integrity(some.engine)
+    some.generate(
+        prompt(40, seed=9), max_tokens=4
+    )  # takes the memory of the longer one, which the disk had no room for
+    again = some.submit([*context, 7], max_tokens=1)
+    some.run()
+    assert some.cached_tokens(again) == 6  # all of the first that was computed, from the store
+    some.store.full = False
+    some.generate([*context, 7, 8], max_tokens=2)
+    check_integrity(some.engine)
+    assert [block.num_tokens for block in stored(some) if block.tokens[:4] == pack_tokens(prompt(1))] == [10]
