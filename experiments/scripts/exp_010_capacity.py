@@ -201,9 +201,9 @@ def fill(lab: Lab, engine: EngineFace, kind: str, budget: int) -> Kept:
 
 
 def context(lab: Lab, number: int) -> list[int]:
-    """Token ids that no other context begins with."""
+    """Token ids whose first is no other context's: one that began alike would be used by it, and stay for longer."""
     lab.random.seed(lab.parameters["seed"] * 100_000 + number)
-    return [lab.random.randrange(10, 250) for _ in range(lab.parameters["context_tokens"])]
+    return [10 + number, *(lab.random.randrange(10, 250) for _ in range(lab.parameters["context_tokens"] - 1))]
 
 
 def exact_context_bytes(lab: Lab, engine: EngineFace) -> float:
