@@ -1,6 +1,5 @@
 """``semantic experiment list``, ``show``, ``report`` and ``compare``: what is stored, without running anything."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -95,7 +94,8 @@ def register(group: typer.Typer, make: MakeRunner) -> None:
     def compare(
         first: Source,
         second: Source,
-        data: Annotated[Path, typer.Option("--data", help="Where the results of EXP-... lie.")] = FOLDER / "data",
+        folder: Folder = FOLDER,
+        data: DataFolder = None,
         as_json: JsonFlag = False,
     ) -> None:
         """Put two executions side by side: machines, versions, models, parameters, and what changed.
@@ -105,7 +105,7 @@ def register(group: typer.Typer, make: MakeRunner) -> None:
         verdict or a decision is not the same.
         """
         with usage_errors():
-            compared = [compare_executions(*pair) for pair in find_pairs(first, second, data)]
+            compared = [compare_executions(*pair) for pair in find_pairs(first, second, data or folder / "data")]
         if as_json:
             print_json([comparison_data(one) for one in compared])
         else:
