@@ -202,6 +202,13 @@ class Experiment:
         for name in ("title", "sprint", "owner", "objective", "hypotheses", "criteria", "profiles"):
             if not getattr(self, name):
                 raise ExperimentDeclarationError(f"{self.id}: {name} is empty")
+        for name in ("title", "sprint", "owner", "expected_duration", "objective", "summary"):
+            if not isinstance(getattr(self, name), str):
+                raise ExperimentDeclarationError(f"{self.id}: {name} is no text: {getattr(self, name)!r}")
+        for name, kind in (("hypotheses", Hypothesis), ("criteria", Criterion), ("profiles", Profile)):
+            for each in getattr(self, name):
+                if not isinstance(each, kind):
+                    raise ExperimentDeclarationError(f"{self.id}: {name} holds what is no {kind.__name__}: {each!r}")
         if not self.failure_plan.scenarios:
             raise ExperimentDeclarationError(f"{self.id}: failure_plan names no scenario")
         self._refuse_duplicates("criteria", (criterion.id for criterion in self.criteria))

@@ -29,6 +29,8 @@ def test_the_example_is_valid_and_names_its_files() -> None:
         ({"id": "EXP-1"}, "must look like EXP-001"),
         ({"title": ""}, "EXP-900: title is empty"),
         ({"hypotheses": ()}, "hypotheses is empty"),
+        ({"title": 5}, "EXP-900: title is no text: 5"),
+        ({"criteria": ["C1"]}, "criteria holds what is no Criterion: 'C1'"),
         ({"failure_plan": FailurePlan(scenarios=())}, "names no scenario"),
         ({"hypotheses": (Hypothesis("It is good", ()),)}, "'It is good' rests on no criterion"),
         ({"hypotheses": (Hypothesis("It is good", ("C9",)),)}, "'C9', which is no criterion; there are C1, N1"),
