@@ -160,7 +160,7 @@ class Lab:
         error, ended = "", True
         try:
             yield current
-        except Exception as crash:  # noqa: BLE001 - whatever a run raises is its result
+        except (Exception, SystemExit) as crash:  # noqa: BLE001 - whatever a run raises is its result
             error = traceback.format_exc()
             current.failure = f"crashed: {type(crash).__name__}: {crash}"
         except BaseException:

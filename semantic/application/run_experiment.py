@@ -1,7 +1,8 @@
 """Use case: run experiments, decide, and leave a result and a report behind."""
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -217,7 +218,7 @@ class RunExperiment:
             on_run_end=checkpoint,
         )
         self.telemetry.event("experiment.started", experiment=declaration.id, profile=profile, model=self.model)
-        ending = _end_of(setting.experiment.run, lab)
+        ending = _end_of(setting.experiment, lab)
         execution = conclude(lab, setting, ending.stopped_early)
         self._publish(setting.experiment, _document(earlier, execution, unfinished))
         if ending.interrupt is not None:
@@ -261,13 +262,21 @@ class _Ending:
     interrupt: KeyboardInterrupt | None = None
 
 
-def _end_of(carry_out: Callable[[Lab], None], lab: Lab) -> _Ending:
+def _end_of(experiment: RunnableExperiment, lab: Lab) -> _Ending:
     try:
-        carry_out(lab)
+        experiment.run(lab)
     except StoppedByTrigger as trigger:
         return _Ending(str(trigger))
     except KeyboardInterrupt as interrupt:
         return _Ending("interrupted", interrupt)
-    except Exception:  # noqa: BLE001 - a crash is the experiment's result
-        return _Ending("crashed outside of a run:\n" + traceback.format_exc())
+    except (Exception, SystemExit) as crash:  # noqa: BLE001 - a crash is the experiment's result
+        where = _place_in(experiment.source, crash)
+        return _Ending(f"crashed outside of a run, {where}:\n{traceback.format_exc()}")
     return _Ending()
+
+
+def _place_in(source: str, crash: BaseException) -> str:
+    """``path:line`` of the last call in the script, the script alone where it never came so far."""
+    name = str(Path(source).absolute())
+    lines = [frame.lineno for frame in traceback.extract_tb(crash.__traceback__) if frame.filename == name]
+    return f"{source}:{lines[-1]}" if lines else source

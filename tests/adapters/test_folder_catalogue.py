@@ -52,8 +52,10 @@ def test_a_folder_that_is_not_there_is_refused_with_what_to_do(tmp_path: Path) -
     [
         ("x = 1\ny = (\n", r"exp_002_two\.py:2: SyntaxError"),
         ("\n\nimport nothing_of_this_name\n", r"exp_002_two\.py:3: ModuleNotFoundError"),
-        ("x = 1\n", r"exp_002_two\.py: must define EXPERIMENT"),
-        (GOOD.format(id="EXP-001"), r"declares EXP-001; its name says EXP-002"),
+        ("import sys\nsys.exit(3)\n", r"exp_002_two\.py:2: SystemExit: 3"),
+        ("x = 1\n", r"exp_002_two\.py:1: must define EXPERIMENT"),
+        ("x = 1\nEXPERIMENT = x\n", r"exp_002_two\.py:2: must define EXPERIMENT"),
+        (GOOD.format(id="EXP-001"), r"exp_002_two\.py:3: declares EXP-001; its name says EXP-002"),
         (GOOD.format(id="EXP-002").replace("id=", "title='', id="), r"exp_002_two\.py:3: .*title is empty"),
     ],
 )
@@ -69,11 +71,21 @@ def test_a_broken_file_is_an_error_that_points_at_it_and_hides_no_other(
         catalogue.find("EXP-002")
 
 
+def test_lines_are_found_in_a_folder_named_from_where_one_stands(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(folder, "exp_002_two.py", "\n\nimport nothing_of_this_name\n")
+    write(folder, "exp_003_three.py", "x = 1\ny = (\n")
+    monkeypatch.chdir(folder.parent)
+    errors = [str(entry.error) for entry in FolderCatalogue(Path(folder.name)).entries()[1:]]
+    assert errors[0].startswith(f"{folder.name}/scripts/exp_002_two.py:3: ModuleNotFoundError")
+    assert errors[1].startswith(f"{folder.name}/scripts/exp_003_three.py:2: SyntaxError")
+
+
 def test_two_files_with_one_id_are_both_refused_naming_each_other(folder: Path) -> None:
     write(folder, "exp_001_uno.py", GOOD.format(id="EXP-001"))
     errors = [str(entry.error) for entry in FolderCatalogue(folder).entries()]
-    assert "exp_001_uno.py" in errors[0]
-    assert "exp_001_one.py" in errors[1]
+    assert "exp_001_one.py:3 and " in errors[0]
+    assert "exp_001_uno.py:3 have the same id EXP-001" in errors[0]
+    assert "exp_001_uno.py:3 and " in errors[1]
 
 
 def test_other_files_in_the_folder_are_left_alone(folder: Path) -> None:

@@ -1,5 +1,7 @@
 """The use case: whatever happens inside an experiment, a result, a decision and a report come out."""
 
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,8 +113,22 @@ def test_a_crash_outside_of_a_run_ends_the_experiment_and_is_still_reported(benc
     made = bench(example_experiment(), run)
     execution = made.runner.run("EXP-900")
     assert execution.decision is Decision.NO_GO
-    assert "stopped early: crashed outside of a run: RuntimeError: boom" in execution.rationale
+    assert re.search(r"stopped early: crashed outside of a run, .*: RuntimeError: boom", execution.rationale)
     assert made.reports.written == ["EXP-900"]
+
+
+@pytest.mark.parametrize("where", ["inside", "outside"])
+def test_a_script_that_exits_ends_itself_and_not_the_runner(bench: Any, where: str) -> None:
+    def run(lab: Lab) -> None:
+        if where == "inside":
+            with lab.run("only"):
+                sys.exit(3)
+        else:
+            sys.exit(3)
+
+    execution = carried_out(bench, run)
+    assert execution.decision is Decision.NO_GO
+    assert "SystemExit: 3" in (execution.runs[0].error if where == "inside" else execution.stopped_early)
 
 
 def test_the_critical_trigger_stops_after_so_many_failures_in_a_row(bench: Any) -> None:

@@ -29,7 +29,7 @@ from semantic.adapters.reports.junit import write_junit
 from semantic.application.ports.experiments import Progress, ProgressListener
 from semantic.application.run_experiment import Outcome
 from semantic.domain.errors import ExperimentNotFoundError
-from semantic.domain.experiments import Decision
+from semantic.domain.experiments import Decision, Finding
 
 Ids = Annotated[list[str] | None, typer.Argument(help="EXP-001 EXP-004 ..., also 1 4", show_default=False)]
 All = Annotated[bool, typer.Option("--all", help="Every experiment in the folder.")]
@@ -110,6 +110,9 @@ def _tell(outcome: Outcome, *, as_json: bool) -> None:
         complain(str(outcome.error))
     elif not as_json:
         print_execution(outcome.execution)
+        for seen in outcome.execution.observations:
+            if seen.kind is Finding.ISSUE:
+                typer.echo(f"issue: {seen.text}")
 
 
 def _tell_all(outcomes: Sequence[Outcome], *, as_json: bool) -> None:

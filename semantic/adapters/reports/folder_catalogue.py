@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from semantic.adapters.reports.script_reading import criterion_lines, first_lines, line_in, unmeasured
+from semantic.adapters.reports.script_reading import criterion_lines, first_lines, line_in, line_matching, unmeasured
 from semantic.application.ports.experiments import CatalogueEntry, RunnableExperiment
 from semantic.domain.errors import ExperimentDeclarationError, ExperimentNotFoundError, SemanticError
 from semantic.domain.experiments import Experiment
@@ -51,7 +51,8 @@ class FolderCatalogue:
         same = [other for other in self._paths() if _id_of(other) == _id_of(path) and other != path]
         try:
             if same:
-                raise ExperimentDeclarationError(f"{path} and {same[0]} have the same id {_id_of(path)}")
+                places = [f"{each}:{_line_of_id(each, _id_of(path))}" for each in (path, same[0])]
+                raise ExperimentDeclarationError(f"{' and '.join(places)} have the same id {_id_of(path)}")
             return CatalogueEntry(_id_of(path), str(path), experiment=_read(path))
         except SemanticError as error:
             return CatalogueEntry(_id_of(path), str(path), error=error)
@@ -69,6 +70,10 @@ def _id_of(path: Path) -> str:
     return f"EXP-{matched.group(1)}"
 
 
+def _line_of_id(path: Path, id: str) -> int:
+    return line_matching(path, rf"\bid\s*=\s*[\"']{re.escape(id)}[\"']")
+
+
 def _read(path: Path) -> RunnableExperiment:
     spec = importlib.util.spec_from_file_location(f"_experiment_{path.stem}", path)
     assert spec is not None
@@ -76,15 +81,17 @@ def _read(path: Path) -> RunnableExperiment:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ExperimentDeclarationError(f"{path}:{line_in(path, error)}: {type(error).__name__}: {error}") from error
     declaration, run = getattr(module, "EXPERIMENT", None), getattr(module, "run", None)
     if not isinstance(declaration, Experiment) or not callable(run):
+        line = line_matching(path, r"EXPERIMENT\b")
         raise ExperimentDeclarationError(
-            f"{path}: must define EXPERIMENT (an Experiment) and run (a function that takes the lab)"
+            f"{path}:{line}: must define EXPERIMENT (an Experiment) and run (a function that takes the lab)"
         )
     if declaration.id != _id_of(path):
-        raise ExperimentDeclarationError(f"{path}: declares {declaration.id}; its name says {_id_of(path)}")
+        line = _line_of_id(path, declaration.id)
+        raise ExperimentDeclarationError(f"{path}:{line}: declares {declaration.id}; its name says {_id_of(path)}")
     text = path.read_bytes()
     tree = ast.parse(text)
     lines = criterion_lines(tree, [criterion.id for criterion in declaration.criteria])

@@ -1,11 +1,13 @@
 """What can be read off an experiment's script: where its criteria stand, which none measures, where an error arose."""
 
 import ast
+import re
 import traceback
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
 _DECLARING = ("must", "nice", "Criterion", "Hypothesis")
+_MAKES_ITS_ID = ast.JoinedStr | ast.BinOp | ast.Attribute
 
 
 def criterion_lines(tree: ast.AST, ids: Collection[str]) -> dict[str, int]:
@@ -32,7 +34,7 @@ def first_lines(tree: ast.AST, texts: Collection[str]) -> dict[str, int]:
 def unmeasured(tree: ast.AST, ids: Iterable[str]) -> tuple[str, ...]:
     """Criteria whose id stands nowhere but in declarations. A script that makes its ids up is given the benefit.
 
-    An f-string or a ``+`` may build an id, so a script with any that could is not judged.
+    An f-string, a ``+`` or a ``criterion.id`` may name any of them, so a script that measures by one is not judged.
     """
     named, builds = set(), False
     stack: list[ast.AST] = [tree]
@@ -41,16 +43,26 @@ def unmeasured(tree: ast.AST, ids: Iterable[str]) -> tuple[str, ...]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _DECLARING:
             continue
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "measure":
-            builds |= bool(node.args) and isinstance(node.args[0], ast.JoinedStr | ast.BinOp)
+            builds |= bool(node.args) and isinstance(node.args[0], _MAKES_ITS_ID)
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             named.add(node.value)
         stack.extend(ast.iter_child_nodes(node))
     return () if builds else tuple(id for id in ids if id not in named)
 
 
-def line_in(path: Path, error: Exception) -> int:
+def line_matching(path: Path, pattern: str) -> int:
+    """The first line in which the pattern is found, 1 where it is not. The file need not be valid Python."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return 1
+    return next((number for number, line in enumerate(lines, start=1) if re.search(pattern, line)), 1)
+
+
+def line_in(path: Path, error: BaseException) -> int:
     """The line of this file that the error came through; of a syntax error, the line it names."""
-    if isinstance(error, SyntaxError) and error.filename == str(path):
+    name = str(path.absolute())  # as the import system calls it, wherever the caller looked from
+    if isinstance(error, SyntaxError) and error.filename == name:
         return error.lineno or 1
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == name]
     return lines[-1] or 1 if lines else 1

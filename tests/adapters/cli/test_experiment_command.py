@@ -172,7 +172,7 @@ def test_list_names_what_is_broken_beside_the_others_and_exits_with_1(invoke: In
     result = invoke("list")
     assert result.exit_code == 1
     assert "EXP-001" in result.output
-    assert "exp_005_x.py: must define EXPERIMENT" in result.output
+    assert "exp_005_x.py:1: must define EXPERIMENT" in result.output
 
 
 # -- parameters, sweeps, several, JUnit ----------------------------------------------------------------
@@ -245,6 +245,24 @@ def test_all_runs_every_experiment_and_a_broken_one_keeps_none_from_running(invo
         ["EXP-002", "NO-GO"],
         ["EXP-003", "CONDITIONAL GO"],
     ]
+
+
+def test_a_crash_outside_of_a_run_points_at_its_line_and_the_others_still_run(invoke: Invoke, folder: Path) -> None:
+    write(folder, "EXP-001", SCRIPT.format(id="EXP-001", value=0, more="raise SystemExit(3)"))
+    result = invoke("run", "EXP-001", "EXP-003")
+    assert result.exit_code == 1
+    assert f"{folder}/scripts/exp_001_x.py:7: SystemExit: 3" in result.output
+    assert "EXP-003  CONDITIONAL GO" in result.output
+
+
+def test_a_criterion_that_nothing_measured_points_at_its_line(invoke: Invoke, folder: Path) -> None:
+    text = SCRIPT.format(id="EXP-001", value=0, more="").replace(
+        'title="An example"', 'title="An example", criteria=(must("C1", "a", exactly(0)), must("N1", "b", exactly(0)))'
+    )
+    write(folder, "EXP-001", "from semantic.experiments import exactly, must" + text)
+    result = invoke("run", "EXP-001")
+    assert result.exit_code == 1
+    assert f"issue: {folder}/scripts/exp_001_x.py:3: criterion N1 is declared and was not measured" in result.output
 
 
 def test_results_of_a_newer_schema_are_kept_and_the_others_still_run(invoke: Invoke, folder: Path) -> None:
@@ -410,7 +428,7 @@ def test_compare_of_folders_takes_what_both_have(invoke: Invoke, folder: Path, t
     invoke("run", "EXP-002", "EXP-003", "--data", str(other))
     result = invoke("compare", str(folder / "data"), str(other), "--json")
     assert [one["second"].split(" ")[0] for one in json.loads(result.stdout)] == ["EXP-002"]
-    single = invoke("compare", "EXP-002", str(other), "--data", str(folder / "data"))
+    single = invoke("compare", "EXP-002", str(other))
     assert single.exit_code == 0
 
 
