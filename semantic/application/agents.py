@@ -190,7 +190,12 @@ class Agents:
             on_end=ended,
         )
         self._owner.post(lambda engine: self.book.begin(record, prompt))
-        return self._owner.submit(submission)
+        try:
+            return self._owner.submit(submission)
+        except BaseException:
+            with suppress(EngineClosedError, EngineDownError):
+                self._owner.post(lambda engine: self.book.end(record))
+            raise
 
     def _boundaries(self, record: AgentRecord) -> tuple[int, ...]:
         """Where a kept state lets other agents with the same system message begin."""

@@ -8,7 +8,7 @@ from talking import MODELS, SOON, Desk, Gate, chat_prompt, is_cold
 
 from semantic.adapters.fakes import FakeClock, FakeModel, FakeTokenizer, MemoryStore, RecordingTelemetry, fake_engine
 from semantic.application.store_tier import StoreTier
-from semantic.domain.errors import AgentNotFoundError, StoreError
+from semantic.domain.errors import AgentNotFoundError, EngineDrainingError, StoreError
 
 SYSTEM = "All of us know this and keep it. "
 
@@ -32,6 +32,17 @@ def test_a_forgotten_agent_leaves_nothing_in_memory_and_nothing_in_the_store(des
         alice.forget()
         assert (desk.in_memory(), desk.in_store()) == ([], [])
         assert engine.agents() == []
+
+
+def test_a_turn_that_was_refused_keeps_nothing_from_being_forgotten(desk: Desk) -> None:
+    with desk.open() as engine:
+        alice = engine.agent("alice")
+        alice.chat("####", max_tokens=12)
+        engine.drain()
+        with pytest.raises(EngineDrainingError):
+            alice.chat("More.")
+        alice.forget()
+        assert (desk.in_memory(), desk.in_store()) == ([], [])
 
 
 def test_after_forgetting_the_name_is_free_and_the_old_handle_is_of_no_use(desk: Desk) -> None:
