@@ -148,11 +148,12 @@ class BlockPoolBatchEngine:
         Only what was computed in the same ``namespace`` is used again. ``owner`` is the agent that it belongs to.
         ``boundaries`` are positions in the prompt that are worth returning to. ``request_id`` comes from
         :meth:`new_request_id` where the caller has to know it before, and ``submitted_at`` where it was asked before.
-        Raises :class:`QueueFullError`.
+        Raises :class:`QueueFullError`, but not for a ``request_id``: whoever gave it has asked and was promised a place.
         """
         sampling, processors = guarded(self.check(prompt_token_ids, sampling or SamplingParams()))
-        self.refuse_if_full(len(self._requests))
-        request_id = self.new_request_id() if request_id is None else request_id
+        if request_id is None:
+            self.refuse_if_full(len(self._requests))
+            request_id = self.new_request_id()
         eos = self.tokenizer.eos_token_ids if self.tokenizer else frozenset()
         block_tokens = self.model.profile.cache_spec.block_tokens
         request = ActiveRequest(

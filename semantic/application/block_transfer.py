@@ -246,8 +246,9 @@ class BlockTransfer:
                 self._index.unstore(block)
 
     def is_room_coming(self) -> bool:
-        """Whether a save is under way that alone holds its block: with its end the block can be evicted."""
-        return any(self._pool.holders(block_id) == held for block_id, held in self._held_by_saves.items())
+        """Whether a save or a load is under way that alone holds its block: with its end the block can be evicted."""
+        saves = any(self._pool.holders(block_id) == held for block_id, held in self._held_by_saves.items())
+        return saves or any(self._pool.holders(load.block_id) == 1 for load in self._loading.values())
 
     # -- from the store --------------------------------------------------------------------------
 

@@ -97,7 +97,10 @@ class Residency:
 
         if self._scheduler.is_full or not self._withhold_workspace([*self._scheduler.running, sequence]):
             return False
-        return self._cache.acquire(sequence, request.lease, self._tokens_to_reserve(sequence), settled)
+        if self._cache.acquire(sequence, request.lease, self._tokens_to_reserve(sequence), settled):
+            return True
+        self._withhold_workspace(self._scheduler.running)  # nobody else has to do without what this one would need
+        return False
 
     def _withhold_workspace(self, sequences: Iterable[Sequence]) -> bool:
         """Keep free what the longest of these needs besides its blocks, before any of its chunks is begun."""

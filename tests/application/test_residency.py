@@ -1,5 +1,6 @@
 """Who is in memory: sequences grow, give way, and are taken up again just where they were."""
 
+import attrs
 import pytest
 from driving import Driven, cold, driven, driven_with_store
 
@@ -7,7 +8,7 @@ from semantic.adapters.fakes import FakeModel, RecordingTelemetry
 from semantic.adapters.fakes.store import MemoryStore
 from semantic.domain.errors import DeadlineExceededError, InvalidRequestError, QueueFullError, RequestTooLargeError
 from semantic.domain.identifiers import RequestId
-from semantic.domain.value_objects import FinishReason, Reuse, Terms
+from semantic.domain.value_objects import FinishReason, Reuse, SamplingParams, Terms, Workspace
 
 FIRST, SECOND, THIRD = [1] * 20, [2] * 20, [3] * 20
 
@@ -124,6 +125,34 @@ def test_without_room_a_preempted_context_comes_back_from_the_store() -> None:
     assert [tokens(some, background), tokens(some, interactive)] == [cold(FIRST, 60), cold(SECOND, 100)]
 
 
+def test_nobody_gives_way_while_what_is_read_ahead_will_make_room() -> None:
+    store = MemoryStore()
+    driven_with_store(store).generate(THIRD * 2, max_tokens=2)
+    some = driven_with_store(store, FakeModel(), blocks=8, max_num_seqs=2)
+    ids = [some.submit(prompt, max_tokens=40) for prompt in (FIRST, SECOND)]
+    ids.append(some.submit(THIRD * 2, max_tokens=2))
+    some.step(40)  # both outgrow their three blocks while two more are on their way from the store
+    assert some.engine.pool.num_in_use == 8
+    assert preempted(some) == []
+    some.run()
+    assert [tokens(some, i) for i in ids] == [cold(FIRST, 40), cold(SECOND, 40), cold(THIRD * 2, 2)]
+    assert preempted(some) == []
+
+
+def test_what_one_would_need_that_does_not_fit_is_not_kept_from_others() -> None:
+    model = FakeModel(layout="contiguous")
+    per_token = model.profile.cache_spec.bytes_per_block // 16
+    model.profile = attrs.evolve(model.profile, workspace=Workspace(bytes_per_context_token=per_token))
+    some = driven(model, blocks=16)
+    some.submit(FIRST, max_tokens=40)
+    some.step()
+    assert some.engine.pool.num_available == 8  # of 16, four are its blocks, and as many its workspace
+    some.submit(SECOND, max_tokens=80)
+    some.step()
+    assert some.engine.stats().waiting == 1
+    assert some.engine.pool.num_available == 8
+
+
 def test_a_preempted_request_may_be_cancelled_and_says_what_it_had() -> None:
     some = driven(blocks=64, max_num_seqs=1)
     background = some.submit(FIRST, max_tokens=30, priority="background")
@@ -187,6 +216,18 @@ def test_more_than_the_queue_takes_is_refused_and_those_in_it_are_served() -> No
     some.run()
     assert some.ends == ids
     some.generate(FIRST, max_tokens=2)
+
+
+def test_one_that_was_promised_a_place_has_it_also_if_others_wait_again_by_then() -> None:
+    some = driven(max_num_seqs=1, max_waiting=1)
+    background = some.submit(FIRST, max_tokens=20, priority="background")
+    some.step(5)
+    promised = some.engine.new_request_id()
+    interactive = some.submit(SECOND, max_tokens=5)
+    some.step()  # the first one waits again
+    some.engine.submit(THIRD, SamplingParams(max_tokens=2), request_id=promised)
+    some.run()
+    assert sorted(some.ends) == [background, promised, interactive]
 
 
 # -- the gap between two tokens ----------------------------------------------------------------------
