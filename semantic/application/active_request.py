@@ -13,7 +13,10 @@ from semantic.domain.value_objects import Completion, FinishReason, Terms, Timin
 
 @define(eq=False)
 class ActiveRequest:
-    """``submitted_at``, ``first_token_at``: seconds on the engine's clock, the latter 0 before there is a token."""
+    """``submitted_at``, ``first_token_at``: seconds on the engine's clock, the latter 0 before there is a token.
+
+    Up to ``num_charged_tokens`` its client was charged, or they were cached.
+    """
 
     sequence: Sequence
     lease: Lease
@@ -23,6 +26,7 @@ class ActiveRequest:
     submitted_at: float
     terms: Terms
     first_token_at: float = 0.0
+    num_charged_tokens: int = 0
     is_prefetched: bool = False
     logprobs: list[TokenLogprobs] = field(factory=list)
     processors: GuardedProcessors | None = None
@@ -31,6 +35,13 @@ class ActiveRequest:
     def is_late(self, now: float) -> bool:
         """Whether its deadline has passed."""
         return self.terms.deadline_s is not None and now - self.submitted_at >= self.terms.deadline_s
+
+    def newly_computed(self, num_tokens: int) -> int:
+        """How many of the last ``num_tokens`` that were computed are so for the first time, which is noted."""
+        computed = self.sequence.num_computed_tokens
+        new = min(num_tokens, max(0, computed - self.num_charged_tokens))
+        self.num_charged_tokens = max(self.num_charged_tokens, computed)
+        return new
 
     def row(self, draft: tuple[int, ...] = ()) -> DecodeRow:
         """What the next decode step feeds."""

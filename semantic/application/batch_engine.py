@@ -148,7 +148,7 @@ class BlockPoolBatchEngine:
         Only what was computed in the same ``namespace`` is used again. ``owner`` is the agent that it belongs to.
         ``boundaries`` are positions in the prompt that are worth returning to. ``request_id`` comes from
         :meth:`new_request_id` where the caller has to know it before, and ``submitted_at`` where it was asked before.
-        Raises :class:`QueueFullError`, but not for a ``request_id``: whoever gave it has asked and was promised a place.
+        Raises :class:`QueueFullError`, but not for a ``request_id``: who has one was promised a place.
         """
         sampling, processors = guarded(self.check(prompt_token_ids, sampling or SamplingParams()))
         if request_id is None:
@@ -225,7 +225,7 @@ class BlockPoolBatchEngine:
             return [self._fail(request, error)]
         sequence.commit_chunk(len(chunk.token_ids))
         self._counts["prefilled_tokens"] += len(chunk.token_ids)
-        self._scheduler.charge(sequence, len(chunk.token_ids))
+        self._scheduler.charge(sequence, request.newly_computed(len(chunk.token_ids)))
         self.cache.sealing.prefilled(sequence, request.lease)
         return []
 
@@ -257,7 +257,7 @@ class BlockPoolBatchEngine:
                 break
         token_ids = tuple(sequence.output_token_ids[start:])
         self._counts["generated_tokens"] += len(token_ids)
-        self._scheduler.charge(sequence, len(token_ids))
+        self._scheduler.charge(sequence, request.newly_computed(len(token_ids)))
         if sequence.is_finished:
             return self._conclude(request, token_ids, text)
         return Output(sequence.request_id, Delta(text, token_ids, logprobs=request.logprobs_from(start)))

@@ -11,7 +11,8 @@ from semantic.domain.services.fair_share import FairShare
 from semantic.domain.value_objects import Priority
 
 PATIENCE_S = 30.0
-"""After so long a background sequence counts as interactive, so that it ends some time whatever else arrives."""
+"""After so long a background sequence counts as interactive, and a client of which nothing ran goes before
+those that had less, so that all end some time whatever else arrives."""
 
 _PREEMPTIBLE = (SequenceState.PREFILLING, SequenceState.DECODING)
 
@@ -53,7 +54,7 @@ class Scheduler:
         self._max_num_seqs = max_num_seqs
         self._prefill_step_size = prefill_step_size
         self._tickets: dict[RequestId, _Ticket] = {}
-        self._shares = FairShare()
+        self._shares = FairShare(PATIENCE_S)
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
 
@@ -69,7 +70,7 @@ class Scheduler:
     ) -> None:
         """Queue a new sequence. ``client``: who shares the engine fairly with the other clients."""
         self._tickets[sequence.request_id] = _Ticket(priority, client, now)
-        self._shares.enter(client)
+        self._shares.enter(client, now)
         self.waiting.append(sequence)
 
     def put_back(self, sequence: Sequence) -> None:
@@ -93,6 +94,8 @@ class Scheduler:
 
     def admit(self, try_to_admit: Callable[[Sequence], Admission], now: float = 0.0) -> None:
         """Try the waiting in order, until there is no room for one; who is admitted runs."""
+        for sequence in self.running:
+            self._shares.note_turn(self._tickets[sequence.request_id].client, now)
         for sequence in sorted(self.waiting, key=lambda sequence: self._turn(sequence, now)):
             if self.is_full and self.victim(now, below=sequence) is None:
                 return
@@ -135,8 +138,8 @@ class Scheduler:
         return self._urgency(sequence, now), sequence.request_id
 
     def _turn(self, sequence: Sequence, now: float) -> tuple[int, int, int]:
-        served = self._shares.served(self._tickets[sequence.request_id].client)
-        return self._urgency(sequence, now), served, sequence.request_id
+        place = self._shares.place(self._tickets[sequence.request_id].client, now)
+        return self._urgency(sequence, now), place, sequence.request_id
 
     # -- the step --------------------------------------------------------------------------------
 

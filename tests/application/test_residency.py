@@ -112,6 +112,19 @@ def test_with_room_for_it_a_preempted_context_is_not_computed_again() -> None:
     assert some.engine.stats().prefilled_tokens == len(FIRST) - 1 + len(SECOND) - 1
 
 
+def test_nobody_is_charged_for_what_is_computed_again_after_a_preemption() -> None:
+    some = driven(blocks=8)
+    background = some.submit(FIRST, owner="a", max_tokens=60, priority="background")
+    some.step(30)
+    some.submit(SECOND, owner="b", max_tokens=100)
+    scheduler = some.engine._scheduler
+    while background not in some.ends:
+        charged = scheduler._shares.served(("default", "a"))
+        some.step()
+    assert some.engine.stats().prefilled_tokens > len(FIRST) - 1 + len(SECOND) - 1  # some of it was computed again
+    assert charged == len(FIRST) - 1 + 59
+
+
 def test_without_room_a_preempted_context_comes_back_from_the_store() -> None:
     some = driven_with_store(MemoryStore(), FakeModel(), blocks=8)
     background = some.submit(FIRST, max_tokens=60, priority="background")

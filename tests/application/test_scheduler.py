@@ -116,6 +116,50 @@ def test_the_client_that_least_was_computed_for_goes_first() -> None:
     assert admitted(some) == [1]
 
 
+def test_a_client_that_comes_turn_by_turn_goes_behind_one_that_had_less() -> None:
+    some = scheduler(max_num_seqs=1)
+    some.add(sequence(0, 5), client="greedy")
+    some.add(sequence(1, 5), client="modest")
+    assert admitted(some) == [0]
+    some.charge(some.running[0], 100)
+    some.remove(some.running[0])
+    some.add(sequence(2, 5), client="greedy")
+    some.add(sequence(3, 5), client="modest")
+    assert admitted(some) == [1]
+    some.charge(some.running[0], 9)
+    some.remove(some.running[0])
+    assert admitted(some) == [3]
+
+
+def test_a_client_that_had_much_waits_only_so_long_for_those_that_keep_coming() -> None:
+    some = scheduler(max_num_seqs=1)
+    some.add(sequence(0, 5), client="greedy")
+    admitted(some)
+    some.add(sequence(1, 5), client="greedy")
+    some.add(sequence(2, 5), client="first that comes")
+    some.charge(some.running[0], 100)
+    some.remove(some.running[0])
+    some.admit(room_for(100), 10.0)
+    assert numbers(some.running) == [2]
+    some.add(sequence(3, 5), client="next that comes", now=PATIENCE_S - 1)
+    some.remove(some.running[0])
+    some.admit(room_for(100), PATIENCE_S)
+    assert numbers(some.running) == [1]
+
+
+def test_one_that_runs_all_the_time_is_not_said_to_have_waited() -> None:
+    some = scheduler(max_num_seqs=1)
+    some.add(sequence(0, 5), client="greedy")
+    some.add(sequence(1, 5), client="greedy")
+    admitted(some)
+    some.charge(some.running[0], 100)
+    some.add(sequence(2, 5), client="modest", now=5.0)
+    some.admit(room_for(100), 2 * PATIENCE_S)
+    some.remove(some.running[0])
+    some.admit(room_for(100), 2 * PATIENCE_S)
+    assert numbers(some.running) == [2]
+
+
 def test_the_last_of_the_least_urgent_has_to_make_room_first() -> None:
     some = scheduler()
     for number, priority in enumerate((Priority.BACKGROUND, Priority.INTERACTIVE, Priority.BACKGROUND)):
