@@ -3,7 +3,7 @@ log-probabilities against ``mlx_lm.generate_step`` on the whole context, with th
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +55,12 @@ class Expected:
 
 @define
 class Recorder:
-    """What the engine's decode steps chose from, by the request's seed."""
+    """What each token was chosen from, by the request's seed and the token's place in its output.
 
-    steps: dict[int, list[Array]] = field(factory=dict)
+    Behind a draft's first wrong token more is seen than is drawn; when the place is drawn for good it is seen again.
+    """
+
+    steps: dict[int, dict[int, Array]] = field(factory=dict)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -65,7 +68,7 @@ class Recorder:
 
         def noting(sampler: Sampler, logits: mx.array, rows: Any) -> list[int]:
             for row, logprobs in zip(rows, _logprobs(logits), strict=True):
-                steps.setdefault(row.seed, []).append(logprobs)
+                steps.setdefault(row.seed, {})[row.index] = logprobs
             return choose(sampler, logits, rows)
 
         Sampler.choose = noting  # type: ignore[method-assign]
@@ -116,13 +119,14 @@ class Examination:
             self.profile = engine.profile
             yield engine, recorder
 
-    def hold(self, done: Completion, steps: Sequence[Array], context: Sequence[int]) -> None:
+    def hold(self, done: Completion, steps: Mapping[int, Array], context: Sequence[int]) -> None:
         """Compare a completion and its steps with mlx_lm's run on the whole ``context``."""
         expected = self.expected(context, len(done.token_ids))
         if not np.isfinite(expected.logprobs).all():
             raise NotEqualError(f"{self.name}: mlx_lm's own log-probabilities are not finite")
         spread = float(np.ptp(expected.logprobs))
-        off = float(np.abs(np.stack(steps) - expected.logprobs).max()) / spread
+        seen = np.stack([steps[index] for index in range(len(expected.logprobs))])
+        off = float(np.abs(seen - expected.logprobs).max()) / spread
         self.largest_difference = max(self.largest_difference, off)
         if done.token_ids != expected.tokens:
             raise NotEqualError(f"{self.name}: {done.token_ids}, mlx_lm draws {expected.tokens}")

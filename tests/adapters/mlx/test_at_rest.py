@@ -53,7 +53,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray[Any, Any]]:
 
 
 def opened(model: nn.Module, at_rest: str, **options: Any) -> semantic.Engine:
-    return semantic.open((model, None), **{"memory": "64MB", "kv_at_rest": at_rest, **options})
+    undrafted = {"prompt_lookup_num_tokens": 0}  # so that each forward is one token's
+    return semantic.open((model, None), **{"memory": "64MB", "kv_at_rest": at_rest, **undrafted, **options})
 
 
 def continued(engine: semantic.Engine, prompt: Sequence[int], seen: list[np.ndarray[Any, Any]]) -> Any:

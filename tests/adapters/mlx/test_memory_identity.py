@@ -151,11 +151,12 @@ def test_logits_behind_a_reused_prefix_are_those_of_a_cold_run(
         return choose(self, logits, rows)
 
     prompt = ids(most(name) // 2)
-    with opened(model, name, prefix_caching=False) as engine, monkeypatch.context() as patch:
+    undrafted = {"prompt_lookup_num_tokens": 0}  # so that each forward is one token's
+    with opened(model, name, prefix_caching=False, **undrafted) as engine, monkeypatch.context() as patch:
         patch.setattr(Sampler, "choose", recording)
         engine.generate([*prompt, *ids(30, seed=1)], max_tokens=NEW_TOKENS)
     expected, seen[:] = list(seen), []
-    with opened(model, name) as engine, monkeypatch.context() as patch:
+    with opened(model, name, **undrafted) as engine, monkeypatch.context() as patch:
         engine.generate(prompt, max_tokens=1)
         patch.setattr(Sampler, "choose", recording)
         engine.generate([*prompt, *ids(30, seed=1)], max_tokens=NEW_TOKENS)
