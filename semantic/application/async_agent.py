@@ -23,8 +23,8 @@ class AsyncAgent:
     their end once they have begun. ``sync`` is the agent for threads.
     """
 
-    def __init__(self, agent: Agent, background: Background) -> None:
-        self.sync, self._background = agent, background
+    def __init__(self, agent: Agent, background: Background, verbs: Background) -> None:
+        self.sync, self._background, self._verbs = agent, background, verbs
 
     def __repr__(self) -> str:
         return repr(self.sync)
@@ -100,28 +100,28 @@ class AsyncAgent:
 
     async def checkpoint(self, label: str) -> None:
         """Give the present point a name to :meth:`rewind` to, or to fork from."""
-        await self._background.run(partial(self.sync.checkpoint, label))
+        await self._verbs.run(partial(self.sync.checkpoint, label))
 
     async def rewind(self, to: str | int) -> None:
         """Go back to a checkpoint, or to the first ``to`` entries of :attr:`history` (from its end if negative)."""
-        await self._background.run(partial(self.sync.rewind, to))
+        await self._verbs.run(partial(self.sync.rewind, to))
 
     async def fork(self, name: str, at: str | int | None = None) -> "AsyncAgent":
         """A new agent with this one's context, or with what it was at a point as :meth:`rewind` takes it."""
-        return AsyncAgent(await self._background.run(partial(self.sync.fork, name, at)), self._background)
+        return AsyncAgent(await self._verbs.run(partial(self.sync.fork, name, at)), self._background, self._verbs)
 
     async def forget(self) -> None:
         """Erase the agent, and of its context whatever no other agent refers to, from memory and from disk."""
-        await self._background.run(self.sync.forget)
+        await self._verbs.run(self.sync.forget)
 
     async def export(self, file: "str | PathLike[str]") -> None:
         """Write one file that :meth:`AsyncEngine.import_agent` takes."""
-        await self._background.run(partial(self.sync.export, file))
+        await self._verbs.run(partial(self.sync.export, file))
 
     async def pin(self) -> None:
         """Keep the context in memory, as it is and as it will be."""
-        await self._background.run(self.sync.pin)
+        await self._verbs.run(self.sync.pin)
 
     async def unpin(self) -> None:
         """Let the context be evicted again."""
-        await self._background.run(self.sync.unpin)
+        await self._verbs.run(self.sync.unpin)

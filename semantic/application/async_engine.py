@@ -7,6 +7,7 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Self
 
+from semantic.application.agent import Agent
 from semantic.application.async_agent import AsyncAgent
 from semantic.application.async_requests import AsyncDeltas, AsyncRequest
 from semantic.application.background import Background
@@ -33,6 +34,7 @@ class AsyncEngine:
     def __init__(self, engine: Engine) -> None:
         self.sync = engine
         self._background = Background("semantic-async")
+        self._verbs = Background("semantic-async-verbs")  # which wait for turns, that the former has to begin
 
     @property
     def profile(self) -> ModelProfile:
@@ -84,18 +86,21 @@ class AsyncEngine:
 
     def agent(self, name: str, **options: Any) -> AsyncAgent:
         """The agent of this name, or a new one. Nothing is computed yet, so there is nothing to await."""
-        return AsyncAgent(self.sync.agent(name, **options), self._background)
+        return self._face(self.sync.agent(name, **options))
 
     def agents(self, *, namespace: str | None = None) -> list[AsyncAgent]:
         """All agents of this model, or those of one namespace, by name."""
-        return [AsyncAgent(agent, self._background) for agent in self.sync.agents(namespace=namespace)]
+        return [self._face(agent) for agent in self.sync.agents(namespace=namespace)]
 
     async def import_agent(
         self, file: "str | PathLike[str]", *, name: str | None = None, namespace: str = DEFAULT_NAMESPACE
     ) -> AsyncAgent:
         """An agent from a file that :meth:`AsyncAgent.export` wrote, under its own or another name."""
         call = partial(self.sync.import_agent, file, name=name, namespace=namespace)
-        return AsyncAgent(await self._background.run(call), self._background)
+        return self._face(await self._background.run(call))
+
+    def _face(self, agent: Agent) -> AsyncAgent:
+        return AsyncAgent(agent, self._background, self._verbs)
 
     # -- facts and ends --------------------------------------------------------------------------
 

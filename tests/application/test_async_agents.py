@@ -222,3 +222,22 @@ def test_closing_frees_whoever_waits_for_a_turn(gate: Gate) -> None:
             await second
 
     run(main())
+
+
+def test_a_turn_begins_also_while_every_thread_for_other_verbs_waits_behind_it(gate: Gate) -> None:
+    async def main() -> None:
+        async with AsyncEngine(fake_engine(model=FakeModel(choose=gate))) as engine:
+            alice = engine.agent("alice")
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(alice.chat("One", max_tokens=2))
+                await until_reached(gate)
+                tasks.create_task(alice.chat("Two", max_tokens=2))
+                await asyncio.sleep(0)
+                for number in range(40):
+                    tasks.create_task(alice.checkpoint(str(number)))
+                await asyncio.sleep(0.05)
+                gate.open()
+            assert [entry["content"] for entry in alice.history[::2]] == ["One", "Two"]
+            assert len(alice.checkpoints) == 40
+
+    run(main())
