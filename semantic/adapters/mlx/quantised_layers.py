@@ -22,6 +22,7 @@ from semantic.domain.errors import UnsupportedPrecisionError
 from semantic.domain.value_objects import KVPrecision, LayerKind, ModelCacheSpec
 
 _WHAT_WORKS = "leave kv_bits out to keep its caches exact"
+_AT_REST = f"{_WHAT_WORKS}; kv_at_rest quantises what is kept of them"
 
 
 def make_layers(model: nn.Module, precision: KVPrecision) -> list[Any]:
@@ -52,7 +53,7 @@ def require_quantisable(caches: list[Any]) -> None:
         if type(cache) is not KVCache and not isinstance(cache, ArraysCache):
             raise UnsupportedPrecisionError(
                 f"kv_bits quantises full attention, and a layer of this model keeps its keys in a "
-                f"{type(cache).__name__}, which mlx_lm can't quantise; {_WHAT_WORKS}"
+                f"{type(cache).__name__}, which mlx_lm can't quantise; {_AT_REST}"
             )
     if not any(type(cache) is KVCache for cache in caches):
         raise UnsupportedPrecisionError(
@@ -109,5 +110,5 @@ def _require_attention(model: nn.Module, precision: KVPrecision) -> None:
         mx.eval(model(mx.zeros((1, 2), mx.uint32), cache=make_layers(model, precision)))
     except Exception as exc:
         raise UnsupportedPrecisionError(
-            f"this model's attention can't read quantised keys and values ({type(exc).__name__}: {exc}); {_WHAT_WORKS}"
+            f"this model's attention can't read quantised keys and values ({type(exc).__name__}: {exc}); {_AT_REST}"
         ) from exc

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import mlx.nn as nn
 import pytest
+from mlx_lm.models import base
 from tiny_models import ARCHITECTURES, DENSE, Architecture, build
 
 import semantic
@@ -28,7 +30,8 @@ def refusal(model: nn.Module, **options: Any) -> str:
 def test_windows_are_refused() -> None:
     assert refusal(build(ARCHITECTURES["gemma3"])) == (
         "kv_bits quantises full attention, and a layer of this model keeps its keys in a RotatingKVCache, "
-        "which mlx_lm can't quantise; leave kv_bits out to keep its caches exact"
+        "which mlx_lm can't quantise; leave kv_bits out to keep its caches exact; "
+        "kv_at_rest quantises what is kept of them"
     )
 
 
@@ -46,6 +49,17 @@ def test_a_group_size_that_does_not_divide_the_head_names_one_that_does() -> Non
 def test_latent_attention_that_multiplies_the_keys_itself_is_refused() -> None:
     model = build(Architecture("gemma2", ARCHITECTURES["gemma2"].arguments | {"head_dim": 64}))
     assert "this model's attention can't read quantised keys and values" in refusal(model)
+
+
+def test_attention_sinks_are_refused_with_what_serves_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_sinks(*args: Any, **how: Any) -> mx.array:
+        return base.scaled_dot_product_attention(*args, **how, sinks=mx.zeros(4))
+
+    monkeypatch.setattr("mlx_lm.models.llama.scaled_dot_product_attention", with_sinks)
+    assert refusal(llama()) == (
+        "this model's attention can't read quantised keys and values (ValueError: Quantized SDPA does not support "
+        "attention sinks.); leave kv_bits out to keep its caches exact; kv_at_rest quantises what is kept of them"
+    )
 
 
 def test_pages_are_refused() -> None:
