@@ -198,12 +198,14 @@ class PrefixCache:
         return place
 
     def _count(self, sequence: Sequence, lease: Lease) -> None:
+        self.transfer.note_use([part.block for part in lease.parts])
+        if sequence.num_preemptions:  # what it takes up again was no prompt that was looked up
+            return
         from_store = [part for part in lease.parts if part.take in (Take.LOAD, Take.LOAD_APART)]
         in_store = sum(min(part.block.end, lease.num_tokens) - part.block.start for part in from_store)
         self.stats.looked_up_tokens += sequence.num_prompt_tokens
         self.stats.store_tokens += in_store
         self.stats.memory_tokens += lease.num_tokens - in_store
-        self.transfer.note_use([part.block for part in lease.parts])
 
     # -- loading ---------------------------------------------------------------------------------
 

@@ -112,6 +112,17 @@ def test_with_room_for_it_a_preempted_context_is_not_computed_again() -> None:
     assert some.engine.stats().prefilled_tokens == len(FIRST) - 1 + len(SECOND) - 1
 
 
+def test_what_is_taken_up_again_is_no_prompt_that_was_found_in_the_cache() -> None:
+    some = driven(blocks=64, max_num_seqs=1)
+    some.submit([1] * 3, max_tokens=40, priority="background")
+    some.step(30)
+    some.submit([2] * 3, max_tokens=5)
+    some.run()
+    stats = some.engine.stats()
+    assert stats.preemptions == 1
+    assert (stats.prompt_tokens, stats.cached_tokens_from_memory) == (6, 0)
+
+
 def test_nobody_is_charged_for_what_is_computed_again_after_a_preemption() -> None:
     some = driven(blocks=8)
     background = some.submit(FIRST, owner="a", max_tokens=60, priority="background")
