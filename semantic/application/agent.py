@@ -172,17 +172,26 @@ class Agent:
         """What the engine's thread does when the turn is over, whether anyone still waits for it or not."""
 
         def ended(engine: BlockPoolBatchEngine, done: Completion | None) -> None:
+            concluded = None
             try:
                 self._agents.book.end(self._record)
-                if done is None or done.finish_reason is FinishReason.CANCELLED:
-                    self._agents.book.note(self._record, [*turn.prompt, *(done.token_ids if done else ())])
-                else:
-                    self._record = self._agents.stamped(turn.conclude(done))
-                    self._agents.book.commit(self._record)
+                if done is not None and done.finish_reason is not FinishReason.CANCELLED:
+                    concluded = self._agents.stamped(turn.conclude(done))
             finally:
-                self.turn_lock.give_back()
+                try:
+                    self._leave(turn, done, concluded)
+                finally:
+                    self.turn_lock.give_back()
 
         return ended
+
+    def _leave(self, turn: Turn, done: Completion | None, concluded: AgentRecord | None) -> None:
+        """Stand where the turn has led, or, if it came to nothing, remember what it left behind."""
+        if concluded is None:
+            self._agents.book.note(self._record, [*turn.prompt, *(done.token_ids if done else ())])
+        else:
+            self._record = concluded
+            self._agents.book.commit(concluded)
 
     # -- branches and travel ---------------------------------------------------------------------
 

@@ -290,9 +290,13 @@ class OwnerThread:
         """Tell whom the end concerns, the caller last; only then is the request no longer live."""
         try:
             live.submission.on_end(self.engine, end.completion if isinstance(end, Delta) else None)
-        finally:
-            self._hand_over(live.request, end)
-            del self._live[live.request.id]
+        except Exception as error:  # noqa: BLE001 - a tokenizer that chokes on a reply, say: the caller hears of it
+            self._telemetry.error(
+                "request.end.failed", request_id=live.request.id, error=f"{type(error).__name__}: {error}"
+            )
+            end = end if isinstance(end, Exception) else error
+        self._hand_over(live.request, end)
+        del self._live[live.request.id]
 
     def _hand_over(self, request: Request, what: Delta | Exception) -> None:
         """Give the caller a delta or an error. A listener that raises is its own defect and nobody else's."""
@@ -317,8 +321,7 @@ class OwnerThread:
         with self._lock:
             self._refusal = error
         for live in list(self._live.values()):
-            with contextlib.suppress(Exception):  # the books of a broken engine: the caller hears of that one
-                self._end(live, error)
+            self._end(live, error)
         while not self._commands.empty():
             command = self._commands.get()
             if command is not None:

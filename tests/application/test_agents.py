@@ -59,6 +59,30 @@ def test_a_chat_is_what_the_template_makes_of_its_history(engine: Engine) -> Non
     ]
 
 
+class Choking(FakeTokenizer):
+    """Raises when it is asked for a text that ends a sentence."""
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        text = super().decode(token_ids)
+        if text.endswith("."):
+            raise RuntimeError("a sentence is too much")
+        return text
+
+
+def test_a_tokenizer_that_chokes_on_a_reply_ends_that_turn_alone() -> None:
+    asked = FakeTokenizer().encode("ab")
+    reply = [*FakeTokenizer().encode("Yes."), 0]
+    model = FakeModel(choose=lambda token_ids: reply[(len(token_ids) - len(asked)) % 5])
+    with fake_engine(model=model, tokenizer=Choking()) as engine:
+        alice = engine.agent("alice")
+        with pytest.raises(RuntimeError, match="a sentence is too much"):
+            alice.generate("ab", max_tokens=10)
+        assert (alice.tokens, alice.history) == ((), [])
+        assert engine.agent("bob").generate("ab", max_tokens=3).text == "Yes"
+        alice.forget()
+        engine.check_integrity()
+
+
 def test_the_tokens_are_the_last_turns_prompt_and_reply(engine: Engine) -> None:
     alice = engine.agent("alice")
     first = alice.chat("Hi", max_tokens=5)
