@@ -18,6 +18,14 @@ from semantic.domain.experiments import ResultsDocument
 
 
 @frozen
+class Written:
+    """``paths`` lead to what was written, ``errors`` say what was not."""
+
+    paths: Sequence[str]
+    errors: Sequence[SemanticError] = ()
+
+
+@frozen
 class ReportExperiments:
     """Prose comes from declarations and reviews, everything measured from the results: writing changes no result."""
 
@@ -54,7 +62,7 @@ class ReportExperiments:
             id = experiment.declaration.id
             raise ResultsNotWritableError(f"{id}: results are kept, reports cannot be written: {error}") from error
 
-    def write_all(self) -> Sequence[str]:
+    def write_all(self) -> Written:
         """The reports of every experiment that has readable results, then the index, which names the others."""
         paths: list[str] = []
         listed = []
@@ -65,7 +73,8 @@ class ReportExperiments:
             except ReviewUnreadableError as error:
                 each = ListedExperiment(each.entry, error=error)
             listed.append(each)
-        return [*paths, *self.writer.write_index(listed)]
+        paths.extend(self.writer.write_index(listed))
+        return Written(paths, [each.error for each in listed if each.error is not None])
 
     def write_index(self) -> Sequence[str]:
         """The pages over all experiments; returns where they lie."""

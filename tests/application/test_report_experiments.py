@@ -55,7 +55,9 @@ def reports() -> ReportExperiments:
 
 
 def test_every_experiment_with_results_is_written_and_all_are_listed(reports: ReportExperiments) -> None:
-    assert list(reports.write_all()) == ["memory:EXP-900", "memory:index"]
+    written = reports.write_all()
+    assert list(written.paths) == ["memory:EXP-900", "memory:index"]
+    assert [type(error) for error in written.errors] == [ExperimentDeclarationError, ResultsUnreadableError]
     assert isinstance(reports.writer, MemoryReports)
     errors: list[SemanticError | None] = [each.error for each in reports.writer.listed]
     assert [each.entry.id for each in reports.writer.listed] == ["EXP-900", "EXP-901", "EXP-902", "EXP-903"]
@@ -74,7 +76,9 @@ def test_a_review_that_cannot_be_read_is_listed_and_hides_no_other() -> None:
 
     store, writer = MemoryResultsStore(), MemoryReports()
     store.save(ResultsDocument(latest=example_execution()))
-    assert list(ReportExperiments(Listed(), store, writer, Unreadable()).write_all()) == ["memory:index"]
+    written = ReportExperiments(Listed(), store, writer, Unreadable()).write_all()
+    assert list(written.paths) == ["memory:index"]
+    assert "exp_900_review.toml:1: no" in [str(error) for error in written.errors]
     assert [type(each.error) for each in writer.listed][:2] == [ReviewUnreadableError, type(None)]
 
 

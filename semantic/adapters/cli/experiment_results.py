@@ -15,6 +15,7 @@ from semantic.adapters.cli.experiment_text import (
 from semantic.adapters.cli.output import JsonFlag, complain, print_json, print_table
 from semantic.adapters.reports.stored_executions import find_pairs
 from semantic.application.ports.experiments import ListedExperiment
+from semantic.application.report_experiments import Written
 from semantic.domain.errors import NoResultsError
 from semantic.domain.experiments import Status, compare_executions
 
@@ -79,16 +80,26 @@ def register(group: typer.Typer, make: MakeRunner) -> None:
 
     @group.command()
     def report(ids: Ids = None, folder: Folder = FOLDER, data: DataFolder = None, as_json: JsonFlag = False) -> None:
-        """Write the reports again from stored results, declarations and reviews, and the index over all."""
+        """Write the reports again from stored results, declarations and reviews, and the index over all.
+
+        Exits with 1 if one could not be read; the others are written.
+        """
         with usage_errors():
             reports = make(folder, data).reports
-            paths = [path for id in ids or () for path in reports.write(id)]
-            paths += reports.write_index() if ids else reports.write_all()
+            if ids:
+                paths = [path for id in ids for path in reports.write(id)]
+                written = Written([*paths, *reports.write_index()])
+            else:
+                written = reports.write_all()
         if as_json:
-            print_json(paths)
+            print_json(list(written.paths))
         else:
-            for path in paths:
+            for path in written.paths:
                 typer.echo(path)
+        for error in written.errors:
+            complain(str(error))
+        if written.errors:
+            raise typer.Exit(1)
 
     @group.command()
     def compare(
