@@ -232,7 +232,10 @@ class RunExperiment:
         except ResultsTooNewError:
             raise
         except ResultsUnreadableError as error:
-            self.telemetry.warning("experiment.results_unreadable", experiment=experiment_id, error=str(error))
+            aside = self.results_store.set_aside(experiment_id, variant)
+            self.telemetry.warning(
+                "experiment.results_unreadable", experiment=experiment_id, error=str(error), kept_as=aside
+            )
             return None
 
     def _publish(self, experiment: RunnableExperiment, document: ResultsDocument) -> None:

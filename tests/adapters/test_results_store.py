@@ -67,7 +67,7 @@ def test_a_newer_schema_is_refused_by_name(tmp_path: Path) -> None:
     store = JsonResultsStore(tmp_path)
     path = Path(store.save(ResultsDocument(latest=example_execution())))
     path.write_text(path.read_text().replace('"version": 2', '"version": 3'))
-    with pytest.raises(ResultsTooNewError, match="schema version 3 and this version reads up to 2"):
+    with pytest.raises(ResultsTooNewError, match=r"results\.json:3 .*schema version 3 and this version reads up to 2"):
         store.load("EXP-900")
 
 
@@ -77,6 +77,16 @@ def test_a_damaged_or_foreign_file_is_a_named_error_that_says_where(tmp_path: Pa
     store.path("EXP-900").write_text(text)
     with pytest.raises(ResultsUnreadableError, match=r"exp_900_results\.json"):
         store.load("EXP-900")
+
+
+def test_what_cannot_be_read_is_set_aside_and_never_overwritten(tmp_path: Path) -> None:
+    store = JsonResultsStore(tmp_path)
+    for text in ("<<<<<<< ours", "======="):
+        store.path("EXP-900").write_text(text)
+        store.set_aside("EXP-900")
+    assert (tmp_path / "exp_900_results.json.unreadable").read_text() == "<<<<<<< ours"
+    assert (tmp_path / "exp_900_results.json.unreadable-2").read_text() == "======="
+    assert store.load("EXP-900") is None
 
 
 def test_a_missing_field_is_a_named_error(tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ def test_results_of_a_newer_schema_are_refused_before_anything_runs(bench: Any) 
         bench(example_experiment(), run, results_store=Newer()).runner.run("EXP-900")
 
 
-def test_unreadable_results_are_warned_about_and_replaced(bench: Any) -> None:
+def test_unreadable_results_are_warned_about_and_set_aside(bench: Any) -> None:
     saved = []
 
     class Damaged:
@@ -229,6 +229,9 @@ def test_unreadable_results_are_warned_about_and_replaced(bench: Any) -> None:
         def load(self, experiment_id: str, variant: str = "") -> None:
             raise ResultsUnreadableError("damaged")
 
+        def set_aside(self, experiment_id: str, variant: str) -> str:
+            return "aside"
+
         def save(self, document: Any) -> str:
             saved.append(document)
             return "here"
@@ -236,7 +239,8 @@ def test_unreadable_results_are_warned_about_and_replaced(bench: Any) -> None:
     made = bench(example_experiment(), good, results_store=Damaged())
     made.runner.run("EXP-900")
     assert len(saved) == 1
-    assert [event.level for event in made.telemetry.named("experiment.results_unreadable")] == ["warning"]
+    warnings = made.telemetry.named("experiment.results_unreadable")
+    assert [(event.level, event.facts["kept_as"]) for event in warnings] == [("warning", "aside")]
 
 
 def test_all_ids_are_looked_up_before_the_first_runs(bench: Any) -> None:

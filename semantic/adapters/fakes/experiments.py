@@ -231,6 +231,12 @@ class MemoryResultsStore:
         keys = sorted(key for key in self.documents if key.startswith(f"{experiment_id} "))
         return [self.documents[key] for key in keys]
 
+    def set_aside(self, experiment_id: str, variant: str = "") -> str:
+        """Remember it under another name."""
+        key = _key(experiment_id, variant)
+        self.documents[f"{key}.unreadable"] = self.documents.pop(key)
+        return f"memory:{key}.unreadable"
+
     def save(self, document: ResultsDocument) -> str:
         """Remember it."""
         latest = document.latest

@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -14,6 +15,7 @@ from cattrs.preconf.json import make_converter
 
 from semantic.adapters.reports.atomic import write_atomically
 from semantic.adapters.reports.older_results import upgraded
+from semantic.adapters.reports.script_reading import line_matching
 from semantic.domain.errors import ResultsNotWritableError, ResultsTooNewError, ResultsUnreadableError
 from semantic.domain.experiments import Cell, Parameter, ResultsDocument
 
@@ -75,7 +77,8 @@ class JsonResultsStore:
         if not isinstance(version, int):
             raise ResultsUnreadableError(f"{path} holds no experiment results; move it away and run again")
         if version > VERSION:
-            raise ResultsTooNewError(str(path), version, VERSION)
+            line = line_matching(path, r'^\s*"version"')
+            raise ResultsTooNewError(f"{path}:{line}", version, VERSION)
         try:
             return self._converter.structure(upgraded(content), ResultsDocument)
         except (BaseValidationError, KeyError, TypeError, ValueError) as error:
@@ -85,6 +88,17 @@ class JsonResultsStore:
         """Those in ``folder/sweeps``, in order of their names. Raises as :meth:`load`."""
         paths = sorted((self.folder / "sweeps").glob(f"{_stem(experiment_id)}.*.json"))
         return [document for path in paths if (document := self.read(path)) is not None]
+
+    def set_aside(self, experiment_id: str, variant: str = "") -> str:
+        """``exp_001_results.json`` becomes ``exp_001_results.json.unreadable``, or ``.unreadable-2``, and so on."""
+        path = self.path(experiment_id, variant)
+        names = (f"{path.name}.unreadable{'' if number == 1 else f'-{number}'}" for number in count(1))
+        aside = next(path.with_name(name) for name in names if not path.with_name(name).exists())
+        try:
+            path.rename(aside)
+        except OSError as error:
+            raise _not_writable(path, error) from error
+        return str(aside)
 
     def save(self, document: ResultsDocument) -> str:
         """Write the file and return its path. Raises ``ResultsNotWritableError``."""

@@ -65,6 +65,12 @@ class ResultsStore(Protocol):
     def combinations(self, experiment_id: str) -> Sequence[ResultsDocument]:
         """Those of all sweeps of this experiment, in order of their variants. Raises as ``load``."""
 
+    def set_aside(self, experiment_id: str, variant: str = "") -> str:
+        """Move a document that can't be read to where nothing overwrites it. Returns where it lies now.
+
+        Raises ``ResultsNotWritableError``.
+        """
+
     def save(self, document: ResultsDocument) -> str:
         """Replace what is there of the latest's id and variant, whole or not at all. Returns where it lies.
 

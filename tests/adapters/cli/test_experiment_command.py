@@ -273,7 +273,7 @@ def test_results_of_a_newer_schema_are_kept_and_the_others_still_run(invoke: Inv
     result = invoke("run", "EXP-001", "EXP-003", "--json")
     printed = json.loads(result.stdout)
     assert [one["decision"] for one in printed] == ["CONDITIONAL GO", None]
-    assert "exp_001_results.json has results of schema version 99" in printed[1]["error"]
+    assert "exp_001_results.json:3 has results of schema version 99" in printed[1]["error"]
     assert path.read_text() == newer
 
 
@@ -404,6 +404,18 @@ def test_report_writes_again_from_what_is_stored(invoke: Invoke, folder: Path) -
     assert str(report) in result.output.splitlines()
     assert "R. Viewer" in report.read_text()
     assert invoke("report").exit_code == 0
+
+
+def test_report_of_all_tells_what_it_could_not_read_and_writes_the_others(invoke: Invoke, folder: Path) -> None:
+    invoke("run", "EXP-001", "EXP-002")
+    for name in ("exp_001_report.md", "exp_002_report.md"):
+        (folder / "data" / name).unlink()
+    (folder / "data" / "exp_001_review.toml").write_text("[sign_off]\nreviewer = 5\n")
+    result = invoke("report")
+    assert result.exit_code == 1
+    assert "exp_001_review.toml: " in result.output
+    assert not (folder / "data" / "exp_001_report.md").exists()
+    assert (folder / "data" / "exp_002_report.md").exists()
 
 
 def test_compare_tells_what_differs_and_exits_with_1_where_a_verdict_changed(invoke: Invoke, folder: Path) -> None:
