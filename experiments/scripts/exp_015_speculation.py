@@ -37,7 +37,7 @@ SPECULATION = fixtures(__file__, "exp_015")
 EXPERIMENT = Experiment(
     id="EXP-015",
     title="Speculation: identity and speed",
-    sprint="4 - Under load",
+    sprint="5 - Under load",
     owner="SE",
     expected_duration="about 5 minutes quick, 40 minutes full, on 2 cores",
     objective=(
@@ -55,7 +55,14 @@ EXPERIMENT = Experiment(
         Hypothesis("Other prompts decode at no less than 0.97 of the rate", ("C5",)),
     ),
     prerequisites=Prerequisites(
-        models=(ModelRequirement("SmolLM2-135M-Instruct", "fast testing"),),
+        models=(
+            ModelRequirement("SmolLM2-135M-Instruct", "fast testing"),
+            ModelRequirement(
+                "Gemma 3 12B",
+                "production validation",
+                not_run_because="it needs more memory than this machine has; pass --model to run it elsewhere",
+            ),
+        ),
         dependencies=(Dependency("mlx_lm", "0.30.4"), Dependency("mlx")),
         components=(
             "semantic.application.speculation:Speculation",

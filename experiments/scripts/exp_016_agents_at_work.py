@@ -33,7 +33,7 @@ PRIMING, CROSS, REPEATS = "priming", "cross queries", "repeats"
 EXPERIMENT = Experiment(
     id="EXP-016",
     title="Agents at work",
-    sprint="4 - Under load",
+    sprint="5 - Under load",
     owner="ML",
     expected_duration="about 3 minutes quick, 20 minutes full, on 2 cores",
     objective=(
@@ -50,7 +50,14 @@ EXPERIMENT = Experiment(
         Hypothesis("Against mlx_lm, which is given everything again, it comes ten times sooner", ("N2",)),
     ),
     prerequisites=Prerequisites(
-        models=(ModelRequirement("SmolLM2-135M-Instruct", "fast testing"),),
+        models=(
+            ModelRequirement("SmolLM2-135M-Instruct", "fast testing"),
+            ModelRequirement(
+                "Gemma 3 12B",
+                "production validation",
+                not_run_because="it needs more memory than this machine has; pass --model to run it elsewhere",
+            ),
+        ),
         dependencies=(Dependency("mlx_lm", "0.30.4"), Dependency("mlx")),
         components=(
             "semantic.application.agent:Agent",
