@@ -104,6 +104,11 @@ def test_an_experiment_knows_its_digest_its_fixtures_and_the_lines_of_its_criter
     assert 'must("C1"' in source.splitlines()[experiment.lines["C1"] - 1]
 
 
+def test_an_experiment_may_import_what_is_built_into_python(folder: Path) -> None:
+    write(folder, "exp_002_two.py", "import sys\nimport time" + GOOD.format(id="EXP-002"))
+    assert FolderCatalogue(folder).find("EXP-002").fixtures == ()
+
+
 def test_a_hypothesis_without_a_criterion_is_an_error_that_points_at_the_file_and_line(folder: Path) -> None:
     text = GOOD.format(id="EXP-002").replace('id="EXP-002"', 'id="EXP-002", hypotheses=(Hypothesis("h", ()),)')
     write(folder, "exp_002_two.py", "from semantic.experiments import Hypothesis" + text)

@@ -114,6 +114,6 @@ def _needs(declaration: Experiment) -> list[str]:
 def _fixtures_of(module: ModuleType, path: Path) -> tuple[str, ...]:
     """The files that the module has loaded from the folder of fixtures."""
     folder = path.parent.parent / "fixtures"
-    loaded = [value.__file__ for value in vars(module).values() if isinstance(value, ModuleType)]
-    files = {Path(file) for file in loaded if file}
+    modules = [value for value in vars(module).values() if isinstance(value, ModuleType)]
+    files = {Path(file) for each in modules if (file := getattr(each, "__file__", None))}  # built-in ones have none
     return tuple(str(folder / file.name) for file in sorted(files) if file.parent.resolve() == folder.resolve())
