@@ -12,7 +12,7 @@ from tomllib import TOMLDecodeError
 from typing import Any, Literal
 
 from platformdirs import user_cache_path, user_config_path, user_runtime_path
-from pydantic import Field, ValidationError
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -45,8 +45,10 @@ class Settings(BaseSettings):
     kv_group_size: int = Field(64, description="elements of a head that share a scale where kv_bits is set")
     max_num_seqs: int = Field(16, ge=1, description="sequences that decode together")
     max_waiting: int = Field(4096, ge=1, description="requests that wait at most; one more is refused")
-    max_token_gap_ms: int = Field(
-        500, ge=0, description="longest pause of a running request while a prompt is read; 0 sets none, for throughput"
+    max_token_gap_ms: NonNegativeInt | NonNegativeFloat = Field(
+        500,
+        union_mode="left_to_right",
+        description="longest pause of a running request while a prompt is read; 0 sets none, for throughput",
     )
     prefill_step_size: int | None = Field(None, ge=1, description="prompt tokens per prefill chunk")
     prompt_lookup_num_tokens: int = Field(

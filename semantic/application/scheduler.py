@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable
 from enum import Enum
+from heapq import nsmallest
 
 from attrs import define, frozen
 
@@ -13,6 +14,9 @@ from semantic.domain.value_objects import Priority
 PATIENCE_S = 30.0
 """After so long a background sequence counts as interactive, and a client of which nothing ran goes before
 those that had less, so that all end some time whatever else arrives."""
+
+_MOST_TRIES = 64
+"""Each one that is tried costs a look-up of its prompt, at every step for as long as it is held back."""
 
 _PREEMPTIBLE = (SequenceState.PREFILLING, SequenceState.DECODING)
 
@@ -93,10 +97,12 @@ class Scheduler:
     # -- who is next, and who is last ------------------------------------------------------------
 
     def admit(self, try_to_admit: Callable[[Sequence], Admission], now: float = 0.0) -> None:
-        """Try the waiting in order, until there is no room for one; who is admitted runs."""
+        """Try the first of the waiting in order, until there is no room for one; who is admitted runs."""
         for sequence in self.running:
             self._shares.note_turn(self._tickets[sequence.request_id].client, now)
-        for sequence in sorted(self.waiting, key=lambda sequence: self._turn(sequence, now)):
+        if self.is_full and not any(self._urgency(other, now) for other in self.running):
+            return  # nobody would make room for anybody
+        for sequence in nsmallest(_MOST_TRIES, self.waiting, key=lambda sequence: self._turn(sequence, now)):
             if self.is_full and self.victim(now, below=sequence) is None:
                 return
             admission = try_to_admit(sequence)

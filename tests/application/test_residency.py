@@ -1,5 +1,7 @@
 """Who is in memory: sequences grow, give way, and are taken up again just where they were."""
 
+from typing import Any
+
 import attrs
 import pytest
 from driving import Driven, cold, driven, driven_with_store
@@ -219,8 +221,8 @@ def test_a_request_may_be_late_before_it_ever_ran() -> None:
     assert error.completion.token_ids == ()
 
 
-@pytest.mark.parametrize("deadline_s", [0, -1.0, float("inf"), float("nan")])
-def test_a_deadline_is_a_positive_number_of_seconds(deadline_s: float) -> None:
+@pytest.mark.parametrize("deadline_s", [0, -1.0, float("inf"), float("nan"), "5", True])
+def test_a_deadline_is_a_positive_number_of_seconds(deadline_s: Any) -> None:
     with pytest.raises(InvalidRequestError, match="deadline_s must be a positive number of seconds from now"):
         Terms(deadline_s=deadline_s)
 

@@ -73,6 +73,19 @@ def test_one_that_is_held_back_keeps_its_place_and_those_behind_it_may_pass() ->
     assert admitted(some) == [0, 2]
 
 
+def test_however_many_are_held_back_a_step_looks_at_the_first_ones_alone() -> None:
+    some, tried = scheduler(), list[int]()
+    for number in range(1000):
+        some.add(sequence(number, 5))
+
+    def hold_back(sequence: Sequence) -> Admission:
+        tried.append(sequence.request_id)
+        return Admission.HELD_BACK
+
+    some.admit(hold_back)
+    assert tried == list(range(64))
+
+
 def test_one_that_has_to_wait_again_is_admitted_before_those_that_came_later() -> None:
     some = scheduler(max_num_seqs=2)
     for number in range(4):

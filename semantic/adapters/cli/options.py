@@ -48,6 +48,10 @@ class EngineFlags:
     exactness: Annotated[str | None, typer.Option(help="token (fast) or bit (mlx_lm's own operations).")] = None
     max_num_seqs: Annotated[int | None, typer.Option(help="Sequences that decode together.")] = None
     prefill_step_size: Annotated[int | None, typer.Option(help="Prompt tokens per prefill chunk.")] = None
+    max_token_gap_ms: Annotated[
+        float | None,
+        typer.Option(help="Longest pause of who runs while a prompt is read; 0 reads whole chunks."),
+    ] = None
     prompt_lookup_num_tokens: Annotated[
         int | None, typer.Option(help="Tokens drafted from the context at most; 0 is off.")
     ] = None

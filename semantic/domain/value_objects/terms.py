@@ -38,7 +38,8 @@ class Terms:
         return cls(**{name: keywords.pop(name) for name in ("priority", "deadline_s") if name in keywords})
 
     def __attrs_post_init__(self) -> None:
-        if self.deadline_s is not None and not 0 < self.deadline_s < float("inf"):
+        is_number = isinstance(self.deadline_s, int | float) and not isinstance(self.deadline_s, bool)
+        if self.deadline_s is not None and not (is_number and 0 < self.deadline_s < float("inf")):
             raise InvalidRequestError(
                 f"deadline_s must be a positive number of seconds from now, got {self.deadline_s!r}; None sets none"
             )
