@@ -15,12 +15,13 @@ from attrs import field, frozen
 from semantic.domain.errors import ExperimentDeclarationError, UnknownExperimentOptionError
 from semantic.domain.experiments.criteria import Criterion, Level
 from semantic.domain.experiments.observations import Observation
-from semantic.domain.experiments.parameters import Parameter, parse_parameter
+from semantic.domain.experiments.parameters import PARAMETERS_ARE, Parameter, is_parameter, parse_parameter
 
 NOT_STATED = "not stated"
 """Stands in a field of the template that the author has left out."""
 
 _ID = re.compile(r"EXP-\d{3}")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 @frozen
@@ -146,7 +147,7 @@ class RootCause:
 
 @frozen(kw_only=True)
 class SignOff:
-    """Who reviewed and approved the experiment, and when (YYYY-MM-DD). Empty until a person fills it in.
+    """Who reviewed and approved the experiment, and when (YYYY-MM-DD, else ValueError). Empty until a person signs.
 
     ``execution`` is when the approved execution started, as the report states it; empty where only the date tells.
     """
@@ -154,6 +155,10 @@ class SignOff:
     reviewer: str = ""
     approval_date: str = ""
     execution: str = ""
+
+    def __attrs_post_init__(self) -> None:
+        if self.approval_date and not _DATE.fullmatch(self.approval_date):
+            raise ValueError(f"approval_date is written as 2026-11-26, got {self.approval_date!r}")
 
     @property
     def is_given(self) -> bool:
@@ -202,15 +207,11 @@ class Experiment:
         for name in ("title", "sprint", "owner", "objective", "hypotheses", "criteria", "profiles"):
             if not getattr(self, name):
                 raise ExperimentDeclarationError(f"{self.id}: {name} is empty")
-        for name in ("title", "sprint", "owner", "expected_duration", "objective", "summary"):
-            if not isinstance(getattr(self, name), str):
-                raise ExperimentDeclarationError(f"{self.id}: {name} is no text: {getattr(self, name)!r}")
-        for name, kind in (("hypotheses", Hypothesis), ("criteria", Criterion), ("profiles", Profile)):
-            for each in getattr(self, name):
-                if not isinstance(each, kind):
-                    raise ExperimentDeclarationError(f"{self.id}: {name} holds what is no {kind.__name__}: {each!r}")
+        self._refuse_other_types()
         if not self.failure_plan.scenarios:
             raise ExperimentDeclarationError(f"{self.id}: failure_plan names no scenario")
+        if self.failure_plan.critical_trigger.consecutive_failures < 1:
+            raise ExperimentDeclarationError(f"{self.id}: the critical trigger needs at least one failure")
         self._refuse_duplicates("criteria", (criterion.id for criterion in self.criteria))
         self._refuse_duplicates("profiles", (profile.name for profile in self.profiles))
         if not any(criterion.level is Level.MUST for criterion in self.criteria):
@@ -252,6 +253,29 @@ class Experiment:
             f"{self.id} has no parameter {name!r}; there are {', '.join(sorted(values)) or 'none'}"
         )
 
+    def _refuse_other_types(self) -> None:
+        """Scripts are rarely type-checked, and a part of another type would only fail in the middle of a command."""
+        for name in ("title", "sprint", "owner", "expected_duration", "objective", "summary"):
+            if not isinstance(getattr(self, name), str):
+                raise ExperimentDeclarationError(f"{self.id}: {name} is no text: {getattr(self, name)!r}")
+        for name, kind in _PARTS.items():
+            if not isinstance(getattr(self, name), kind):
+                raise ExperimentDeclarationError(f"{self.id}: {name} is no {kind.__name__}: {getattr(self, name)!r}")
+        for name, kind in _LISTS.items():
+            each = getattr(self, name)
+            if not isinstance(each, tuple | list) or not all(isinstance(one, kind) for one in each):
+                raise ExperimentDeclarationError(f"{self.id}: {name} is no tuple of {kind.__name__}: {each!r}")
+        for parameters in (self.method.parameters, *(profile.parameters for profile in self.profiles)):
+            for name, value in parameters.items():
+                if not is_parameter(value):
+                    raise ExperimentDeclarationError(f"{self.id}: parameter {name} is {value!r}; {PARAMETERS_ARE}")
+        for hypothesis in self.hypotheses:
+            if isinstance(hypothesis.criteria, str):
+                raise ExperimentDeclarationError(
+                    f"{self.id}: the criteria of hypothesis {hypothesis.statement!r} are no tuple; "
+                    f"write ({hypothesis.criteria!r},)"
+                )
+
     def _refuse_duplicates(self, name: str, ids: Iterable[str]) -> None:
         twice = [id for id, count in Counter(ids).items() if count > 1]
         if twice:
@@ -281,3 +305,19 @@ class Experiment:
     def file_stem(self) -> str:
         """``exp_001`` for EXP-001: how its script, fixtures, results and report are named."""
         return self.id.lower().replace("-", "_")
+
+
+_PARTS: Mapping[str, type] = {
+    "prerequisites": Prerequisites,
+    "method": Method,
+    "failure_plan": FailurePlan,
+    "next_steps": NextSteps,
+    "related": Related,
+    "sign_off": SignOff,
+}
+_LISTS: Mapping[str, type] = {
+    "hypotheses": Hypothesis,
+    "criteria": Criterion,
+    "profiles": Profile,
+    "observations": Observation,
+}

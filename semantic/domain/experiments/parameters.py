@@ -4,7 +4,16 @@ from typing import TypeAlias, cast
 
 Parameter: TypeAlias = int | float | str | bool | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 
+PARAMETERS_ARE = "it can be a number, a text, a boolean, or a tuple of numbers or texts"
+
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+def is_parameter(value: object) -> bool:
+    """Whether an experiment can be run with it, and its results file hold it."""
+    if isinstance(value, tuple):
+        return all(isinstance(part, int | float | str) for part in value)
+    return isinstance(value, bool | int | float | str)
 
 
 def parse_parameter(text: str, like: Parameter) -> Parameter:

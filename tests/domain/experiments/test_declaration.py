@@ -7,6 +7,7 @@ import pytest
 from semantic.adapters.fakes.experiments import example_experiment
 from semantic.domain.errors import ExperimentDeclarationError, UnknownExperimentOptionError
 from semantic.domain.experiments import (
+    CriticalTrigger,
     Experiment,
     FailurePlan,
     Hypothesis,
@@ -30,8 +31,13 @@ def test_the_example_is_valid_and_names_its_files() -> None:
         ({"title": ""}, "EXP-900: title is empty"),
         ({"hypotheses": ()}, "hypotheses is empty"),
         ({"title": 5}, "EXP-900: title is no text: 5"),
-        ({"criteria": ["C1"]}, "criteria holds what is no Criterion: 'C1'"),
+        ({"criteria": ["C1"]}, r"criteria is no tuple of Criterion: \['C1'\]"),
+        ({"hypotheses": Hypothesis("h", ("C1",))}, "hypotheses is no tuple of Hypothesis"),
+        ({"hypotheses": (Hypothesis("h", "C1"),)}, r"the criteria of hypothesis 'h' are no tuple; write \('C1',\)"),
+        ({"method": {"seed": 1}}, "method is no Method: {'seed': 1}"),
+        ({"method": Method(parameters={"size": None})}, "parameter size is None; it can be a number, a text"),  # type: ignore[dict-item]
         ({"failure_plan": FailurePlan(scenarios=())}, "names no scenario"),
+        ({"failure_plan": FailurePlan(critical_trigger=CriticalTrigger("x", 0))}, "needs at least one failure"),
         ({"hypotheses": (Hypothesis("It is good", ()),)}, "'It is good' rests on no criterion"),
         ({"hypotheses": (Hypothesis("It is good", ("C9",)),)}, "'C9', which is no criterion; there are C1, N1"),
         ({"criteria": (must("C1", "a", exactly(0)), nice("C1", "b", at_most(1)))}, "criteria has 'C1' twice"),

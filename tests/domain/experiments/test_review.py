@@ -24,6 +24,11 @@ def test_a_review_goes_before_the_declaration_and_adds_to_its_observations() -> 
     assert [seen.text for seen in reviewed.observations] == ["one", "two"]
 
 
+def test_an_approval_has_a_date_that_can_be_held_against_the_execution_s() -> None:
+    with pytest.raises(ValueError, match="approval_date is written as 2026-11-26, got 'soon'"):
+        SignOff(reviewer="R. Viewer", approval_date="soon")
+
+
 def test_an_empty_review_changes_nothing() -> None:
     declared = example_experiment(summary="before", sign_off=SignOff(reviewer="A", approval_date="2026-01-01"))
     assert Review().of(declared) == declared
