@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import define, field
 
-from semantic.application.kept import as_kept
+from semantic.application.kept import as_cell, as_kept
 from semantic.application.notebook import Line, Notebook
 from semantic.application.pairing import PairedTimes, Timed, take_pairs
 from semantic.application.ports.clock import Clock
@@ -205,14 +205,15 @@ class Lab:
 
     def log(self, line: str) -> None:
         """Write a line into the current run's log."""
-        self._current("log").lines.append(line)
+        self._current("log").lines.append(str(line))
 
     # -- what was seen -------------------------------------------------------------------------------
 
     def row(self, **cells: Cell) -> None:
-        """Add a row to the data table, under the current run's number."""
+        """Add a row to the data table, under the current run's number: numbers, texts, booleans or None."""
         self._current("row")
-        self.notebook.rows.append(DataRow(self.notebook.current_run, cells))
+        held = {column: as_cell(value, column) for column, value in cells.items()}
+        self.notebook.rows.append(DataRow(self.notebook.current_run, held))
 
     def series(self, figure: str, name: str, *, x_label: str, y_label: str, x_unit: str = "", y_unit: str = "") -> Line:
         """The line ``name`` of a figure, to add points to: ``lab.series(...).add(x, y)``.
@@ -259,6 +260,7 @@ class Lab:
         if criterion:
             threshold = self._criterion(criterion).threshold
             unit, limit = unit or threshold.unit, threshold.value if limit is None else limit
+        values = [float(value) for value in values]
         seed = Random(f"{self._seed}/{figure}/{name}").getrandbits(32)
         supported = confidence_of(len(values), confidence)
         estimate = estimate_median(values, Random(seed), confidence=confidence)
@@ -267,7 +269,7 @@ class Lab:
                 figure=figure,
                 name=name,
                 unit=unit,
-                values=tuple(float(value) for value in values),
+                values=tuple(values),
                 estimate=estimate,
                 confidence=supported,
                 seed=seed,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from semantic.adapters.fakes import FakeClock
@@ -62,6 +63,19 @@ def test_a_step_that_crashes_gives_none_and_the_next_goes_on(carry_out: CarryOut
 def test_a_step_can_keep_only_what_a_results_file_can_hold(carry_out: CarryOut) -> None:
     execution = carry_out(lambda lab: lab.step("one", lambda: {"set": {1}}))
     assert "step 'one' gives back a set; it can keep numbers, texts" in execution.runs[0].failure
+
+
+def test_a_row_can_hold_only_what_a_results_file_can_and_the_next_run_goes_on(carry_out: CarryOut) -> None:
+    def carry(lab: Lab) -> None:
+        with lab.run("one"):
+            lab.row(Found={1})  # type: ignore[arg-type]
+        with lab.run("two"):
+            lab.row(Seconds=np.float32(0.5), Tokens=np.int64(3))
+
+    execution = carry_out(carry)
+    assert "a row's column 'Found' is a set; it can hold a number" in execution.runs[0].failure
+    assert execution.rows[0].cells == {"Seconds": 0.5, "Tokens": 3}
+    assert [type(cell) for cell in execution.rows[0].cells.values()] == [float, int]
 
 
 def test_labels_of_steps_are_unique(carry_out: CarryOut) -> None:

@@ -110,6 +110,8 @@ def _tell(outcome: Outcome, *, as_json: bool) -> None:
         complain(str(outcome.error))
     elif not as_json:
         print_execution(outcome.execution)
+        for failed in [run for run in outcome.execution.runs if run.failure]:
+            typer.echo(f"run {failed.number} {failed.label}: {failed.failure}")
         for seen in outcome.execution.observations:
             if seen.kind is Finding.ISSUE:
                 typer.echo(f"issue: {seen.text}")

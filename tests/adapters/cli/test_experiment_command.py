@@ -255,6 +255,14 @@ def test_a_crash_outside_of_a_run_points_at_its_line_and_the_others_still_run(in
     assert "EXP-003  CONDITIONAL GO" in result.output
 
 
+def test_a_run_that_crashed_is_told_with_its_reason(invoke: Invoke, folder: Path) -> None:
+    more = "with lab.run('other'):\n        raise RuntimeError('boom')"
+    write(folder, "EXP-001", SCRIPT.format(id="EXP-001", value=0, more=more))
+    result = invoke("run", "EXP-001")
+    assert result.exit_code == 1
+    assert "run 2 other: crashed: RuntimeError: boom" in result.output.splitlines()
+
+
 def test_a_criterion_that_nothing_measured_points_at_its_line(invoke: Invoke, folder: Path) -> None:
     text = SCRIPT.format(id="EXP-001", value=0, more="").replace(
         'title="An example"', 'title="An example", criteria=(must("C1", "a", exactly(0)), must("N1", "b", exactly(0)))'
