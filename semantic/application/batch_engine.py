@@ -177,8 +177,12 @@ class BlockPoolBatchEngine:
         request = self._requests.get(request_id)
         if request is None:
             raise UnknownRequestError(f"request {request_id} is neither waiting nor running")
+        try:
+            piece = request.text.finish()
+        except Exception as error:  # noqa: BLE001 - a tokenizer that chokes ends this request alone
+            return self._fail(request, error)
         request.sequence.cancel()
-        return self._conclude(request, (), request.text.finish())
+        return self._conclude(request, (), piece)
 
     # -- the step --------------------------------------------------------------------------------
 
@@ -280,8 +284,11 @@ class BlockPoolBatchEngine:
 
     def _give_up(self, request: ActiveRequest) -> Output:
         """End a request whose deadline has passed; what it computed is kept."""
+        try:
+            request.text.finish()
+        except Exception as error:  # noqa: BLE001 - as above
+            return self._fail(request, error)
         request.sequence.cancel()
-        request.text.finish()
         completion = request.completion(self.clock.monotonic())
         self._end(request, keep=True)
         assert request.terms.deadline_s is not None, request

@@ -3,7 +3,8 @@
 import pytest
 from gating import Gate
 
-from semantic.adapters.fakes import FakeClock, FakeModel, fake_engine
+from semantic.adapters.fakes import FakeClock, FakeModel, FakeTokenizer, fake_engine
+from semantic.adapters.fakes.tokenizer import FakeDetokenizer
 from semantic.domain.errors import DeadlineExceededError, InvalidRequestError, QueueFullError
 
 
@@ -58,3 +59,29 @@ def test_a_batch_that_does_not_fit_the_queue_is_refused_whole() -> None:
         running.result()
         engine.drain()
         assert engine.stats().finished_requests == 3  # two of the batch were cancelled while they waited
+
+
+class Choking(FakeTokenizer):
+    """Raises where a text ends."""
+
+    def detokenizer(self) -> FakeDetokenizer:
+        class Detokenizer(FakeDetokenizer):
+            def finish(self) -> str:
+                raise RuntimeError("the end is too much")
+
+        return Detokenizer()
+
+
+def test_a_tokenizer_that_chokes_on_the_end_of_a_text_ends_no_other_request() -> None:
+    gate = Gate()
+    with fake_engine(model=FakeModel(choose=gate), tokenizer=Choking(), clock=FakeClock(tick=0.5)) as engine:
+        cancelled = engine.submit("abc", max_tokens=100)
+        gate.await_reached()
+        cancelled.cancel()
+        late = engine.submit("abd", max_tokens=100, deadline_s=10)
+        gate.open()
+        for request in (cancelled, late):
+            with pytest.raises(RuntimeError, match="the end is too much"):
+                request.result()
+        assert engine.stats().running == 0
+        engine.check_integrity()
