@@ -22,10 +22,10 @@ class Joining:
         self._index, self._chunk_tokens = index, chunk_tokens
         self._common: dict[tuple[RequestId, RequestId], int] = {}
 
-    def is_worth_waiting(
+    def worth_waiting_for(
         self, sequence: Sequence, lease: Lease, cached: int, running: Iterable[tuple[Sequence, Lease]]
-    ) -> bool:
-        """Whether a prefill that is under way will leave behind much more of this prompt than ``cached`` tokens.
+    ) -> Sequence | None:
+        """Whose prefill, which is under way, will leave behind much more of this prompt than ``cached`` tokens.
 
         Where contexts can only be taken up at kept states, the other prefill is asked to stop where the prompts part.
         """
@@ -36,10 +36,10 @@ class Joining:
         ]
         most, other = max(promises, key=itemgetter(0), default=(0, None))
         if other is None or most - cached < LEAST_TOKENS:
-            return False
+            return None
         if self._index.reuse is Reuse.AT_STATES:
             other.boundaries.add(most)
-        return True
+        return other
 
     def forget(self, request_id: RequestId) -> None:
         """Drop what was compared with a request that has ended."""

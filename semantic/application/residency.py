@@ -78,7 +78,9 @@ class Residency:
         request = self._requests[sequence.request_id]
         running = [(other, self._requests[other.request_id].lease) for other in self._scheduler.running]
         cached = self._cache.match(request.lease, sequence.num_prefill_tokens).num_tokens
-        if self._joining.is_worth_waiting(sequence, request.lease, cached, running):
+        other = self._joining.worth_waiting_for(sequence, request.lease, cached, running)
+        if other is not None:
+            self._scheduler.note_awaited(other, by=sequence)
             return Admission.HELD_BACK
         admitted = self._acquire(request)
         while not admitted and self._make_room(below=sequence):

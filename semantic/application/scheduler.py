@@ -45,6 +45,7 @@ class _Ticket:
     priority: Priority
     client: Hashable
     since: float
+    is_awaited: bool = False
 
 
 class Scheduler:
@@ -94,6 +95,11 @@ class Scheduler:
         """So many tokens were computed for a sequence."""
         self._shares.charge(self._tickets[sequence.request_id].client, num_tokens)
 
+    def note_awaited(self, sequence: Sequence, *, by: Sequence) -> None:
+        """Let a prefill be as urgent as the one that waits for it, until it is done."""
+        if self._tickets[by.request_id].priority is Priority.INTERACTIVE:
+            self._tickets[sequence.request_id].is_awaited = True
+
     # -- who is next, and who is last ------------------------------------------------------------
 
     def admit(self, try_to_admit: Callable[[Sequence], Admission], now: float = 0.0) -> None:
@@ -138,6 +144,8 @@ class Scheduler:
 
     def _urgency(self, sequence: Sequence, now: float) -> int:
         ticket = self._tickets[sequence.request_id]
+        if ticket.is_awaited and sequence.state in (SequenceState.LOADING, SequenceState.PREFILLING):
+            return 0
         return int(ticket.priority is Priority.BACKGROUND and now - ticket.since < PATIENCE_S)
 
     def _age(self, sequence: Sequence, now: float) -> tuple[int, int]:

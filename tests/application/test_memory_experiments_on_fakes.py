@@ -173,7 +173,7 @@ def test_exp_006_is_no_go_when_every_agent_keeps_its_own_copy(carry_out: Carry, 
 def test_exp_006_is_no_go_when_simultaneous_requests_do_not_wait_for_each_other(
     carry_out: Carry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Joining, "is_worth_waiting", lambda *_: False)
+    monkeypatch.setattr(Joining, "worth_waiting_for", lambda *_: None)
     assert {"C1", "C4"} <= set(failed(carry_out("EXP-006")))
 
 

@@ -98,6 +98,17 @@ def test_a_place_in_the_batch_is_given_up_as_well_as_blocks() -> None:
     assert tokens(some, background) == cold(FIRST, 30)
 
 
+def test_a_prefill_that_an_interactive_request_waits_for_is_as_urgent() -> None:
+    some = driven(max_num_seqs=4)
+    shared = list(range(1, 161))
+    some.submit(shared, max_tokens=30, priority="background")
+    some.step()
+    waits = some.submit([*shared, 3], max_tokens=1)
+    other = some.submit([7] * 640, max_tokens=1)
+    some.run()
+    assert some.ends.index(waits) < some.ends.index(other)
+
+
 def test_nobody_gives_way_to_one_that_is_as_urgent() -> None:
     some = driven(blocks=64, max_num_seqs=1)
     ids = [some.submit(prompt, max_tokens=5) for prompt in (FIRST, SECOND)]
