@@ -144,7 +144,7 @@ class OwnerThread:
         Raises :class:`RequestFinishedError` if it is over, :class:`UnknownRequestError` if it never was.
         """
         self.refuse_if_over()
-        live = self._live.get(request_id)
+        live = self._live.get(request_id) if isinstance(request_id, int) else None
         if live is not None:
             live.request.cancel()
         elif isinstance(request_id, int) and 0 <= request_id <= self._newest_id:

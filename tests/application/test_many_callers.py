@@ -61,7 +61,7 @@ def test_cancelling_a_finished_request_by_its_id_says_that_it_is_over(engine: En
     assert request.result().finish_reason is FinishReason.LENGTH
 
 
-@pytest.mark.parametrize("request_id", [1, -1, "0", None])
+@pytest.mark.parametrize("request_id", [1, -1, "0", None, [0]])
 def test_cancelling_an_unknown_request_says_where_ids_come_from(engine: Engine, request_id: RequestId) -> None:
     engine.generate("a", max_tokens=1)
     with pytest.raises(UnknownRequestError, match=r"Request\.id") as caught:
