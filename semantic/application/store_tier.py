@@ -64,6 +64,7 @@ class StoreTier:
         self._writes: deque[Write] = deque()
         self._lock = threading.Lock()  # guards _writes, _pending and _touched
         self._pending: list[Write] = []
+        self._evicted: list[BlockHash] = []
         self._touched: dict[BlockHash, None] = {}
         self._ended: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._store_stats = store.stats()
@@ -198,6 +199,9 @@ class StoreTier:
                 self._pending = []
             for write in ended:
                 self._ended.put(lambda write=write: write.done(write.error))  # type: ignore[misc]
+            evicted, self._evicted = self._evicted, []  # told last, since what was saved just now can be among them
+            if evicted:
+                self._ended.put(lambda: self.on_evicted(evicted))
             self.wake()
         self._report(ended)
 
@@ -238,7 +242,7 @@ class StoreTier:
                 except StoreFullError as error:
                     self._fail([write], error)
         else:
-            self._ended.put(lambda: self.on_evicted(evicted))
+            self._evicted += evicted
 
     def _fail(self, writes: Sequence[Write], error: Exception) -> None:
         self.failed_writes += len(writes)

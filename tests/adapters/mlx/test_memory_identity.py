@@ -116,10 +116,11 @@ def test_after_a_restart_the_context_comes_from_the_store(name: str, model: nn.M
 def test_what_was_evicted_comes_back_from_the_store(name: str, model: nn.Module, tmp_path: Path) -> None:
     prompts = [ids(most(name) - 40, seed=seed) for seed in range(4)]
     with opened(model, name) as engine:
-        spec = engine.profile.cache_spec
+        spec, workspace = engine.profile.cache_spec, engine.profile.workspace
     if not spec.bytes_per_block:
         pytest.skip("a model without rows has no blocks to run out of")
-    with opened(model, name, store=tmp_path, memory=str(spec.bytes_per_block * 7)) as engine:
+    computing = workspace.fixed_bytes + workspace.bytes_for_context(most(name))
+    with opened(model, name, store=tmp_path, memory=str(computing + spec.bytes_per_block * 7)) as engine:
         for _ in range(2):
             done = [engine.generate(prompt, max_tokens=NEW_TOKENS) for prompt in prompts]
             assert [each.token_ids for each in done] == [cold(model, prompt) for prompt in prompts]

@@ -72,7 +72,7 @@ def tokens_of_mlx_lm(folder: Path, adapter: Path | None, prompt: list[int] = PRO
 
 
 def tokens_of(folder: Path, adapter: Path | None, **options: Any) -> tuple[int, ...]:
-    with semantic.open(str(folder), adapter_path=adapter, memory="64MB", **options) as engine:
+    with semantic.open(str(folder), adapter_path=adapter, memory="256MB", **options) as engine:
         return engine.generate(PROMPT, max_tokens=12).token_ids
 
 
