@@ -40,7 +40,14 @@ EXPERIMENT = Experiment(
         Hypothesis("The process's memory is flat after warm-up", ("C3",)),
     ),
     prerequisites=Prerequisites(
-        models=(ModelRequirement("SmolLM2-135M-Instruct", "fast testing"),),
+        models=(
+            ModelRequirement("SmolLM2-135M-Instruct", "fast testing"),
+            ModelRequirement(
+                "Gemma 3 12B",
+                "production validation",
+                not_run_because="it needs more memory than this machine has; pass --model to run it elsewhere",
+            ),
+        ),
         dependencies=(Dependency("mlx_lm", "0.30.4"), Dependency("mlx")),
         components=(
             "semantic.domain.services:BlockPool",

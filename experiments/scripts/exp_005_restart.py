@@ -50,7 +50,14 @@ EXPERIMENT = Experiment(
         Hypothesis("The first token of a long context comes from disk much sooner than cold", ("C6", "N1")),
     ),
     prerequisites=Prerequisites(
-        models=(ModelRequirement("SmolLM2-135M-Instruct", "fast testing"),),
+        models=(
+            ModelRequirement("SmolLM2-135M-Instruct", "fast testing"),
+            ModelRequirement(
+                "Gemma 3 12B",
+                "production validation",
+                not_run_because="it needs more memory than this machine has; pass --model to run it elsewhere",
+            ),
+        ),
         dependencies=(Dependency("mlx_lm", "0.30.4"), Dependency("mlx")),
         components=(
             "semantic.application.agent:Agent",

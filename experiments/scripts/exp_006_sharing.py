@@ -50,7 +50,14 @@ EXPERIMENT = Experiment(
         Hypothesis("All say what they say alone, except at near-ties of the reference (ADR 0004)", ("C5", "C6")),
     ),
     prerequisites=Prerequisites(
-        models=(ModelRequirement("SmolLM2-135M-Instruct", "fast testing"),),
+        models=(
+            ModelRequirement("SmolLM2-135M-Instruct", "fast testing"),
+            ModelRequirement(
+                "Gemma 3 12B",
+                "production validation",
+                not_run_because="it needs more memory than this machine has; pass --model to run it elsewhere",
+            ),
+        ),
         dependencies=(Dependency("mlx_lm", "0.30.4"), Dependency("mlx")),
         components=(
             "semantic.application.agent:Agent",

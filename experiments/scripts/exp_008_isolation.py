@@ -53,7 +53,14 @@ EXPERIMENT = Experiment(
         ),
     ),
     prerequisites=Prerequisites(
-        models=(ModelRequirement("SmolLM2-135M-Instruct", "fast testing"),),
+        models=(
+            ModelRequirement("SmolLM2-135M-Instruct", "fast testing"),
+            ModelRequirement(
+                "Gemma 3 12B",
+                "production validation",
+                not_run_because="it needs more memory than this machine has; pass --model to run it elsewhere",
+            ),
+        ),
         dependencies=(Dependency("mlx_lm", "0.30.4"), Dependency("mlx")),
         components=(
             "semantic.domain.value_objects:CacheContext",
@@ -142,7 +149,7 @@ EXPERIMENT = Experiment(
     ),
     next_steps=NextSteps(
         immediate="None, if it passes",
-        sprint="Repeat with LoRA adapters, once the engine takes them",
+        sprint="Repeat with a LoRA adapter, which the identity of blocks knows and this does not try",
         future="Measure decode beside a namespace that evicts",
     ),
     related=Related(adrs=("ADR-0008", "ADR-0018"), experiments=("EXP-006",)),

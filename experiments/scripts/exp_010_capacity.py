@@ -45,7 +45,14 @@ EXPERIMENT = Experiment(
         Hypothesis("The books agree with the memory that is really held", ("C4",)),
     ),
     prerequisites=Prerequisites(
-        models=(ModelRequirement("SmolLM2-135M-Instruct", "fast testing"),),
+        models=(
+            ModelRequirement("SmolLM2-135M-Instruct", "fast testing"),
+            ModelRequirement(
+                "Gemma 3 12B",
+                "production validation",
+                not_run_because="it needs more memory than this machine has; pass --model to run it elsewhere",
+            ),
+        ),
         dependencies=(Dependency("mlx_lm", "0.30.4"), Dependency("mlx")),
         components=("semantic.domain.services:BlockPool", "semantic.domain.value_objects:RestPrecision"),
     ),

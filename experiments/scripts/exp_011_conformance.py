@@ -49,7 +49,14 @@ EXPERIMENT = Experiment(
         Hypothesis("Contexts went beyond every window of the model", ("N2",)),
     ),
     prerequisites=Prerequisites(
-        models=(ModelRequirement("SmolLM2-135M-Instruct", "or any other: --model PATH"),),
+        models=(
+            ModelRequirement("SmolLM2-135M-Instruct", "or any other: --model PATH"),
+            ModelRequirement(
+                "Gemma 3 12B",
+                "production validation",
+                not_run_because="it needs more memory than this machine has; pass --model to run it elsewhere",
+            ),
+        ),
         dependencies=(Dependency("mlx_lm", "0.30.4"), Dependency("mlx")),
         components=("semantic.application.batch_engine:BlockPoolBatchEngine",),
     ),
