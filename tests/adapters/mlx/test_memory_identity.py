@@ -120,7 +120,8 @@ def test_what_was_evicted_comes_back_from_the_store(name: str, model: nn.Module,
     if not spec.bytes_per_block:
         pytest.skip("a model without rows has no blocks to run out of")
     computing = workspace.fixed_bytes + workspace.bytes_for_context(most(name))
-    with opened(model, name, store=tmp_path, memory=str(computing + spec.bytes_per_block * 7)) as engine:
+    room = spec.live_bytes_at(most(name)) * 2 + spec.bytes_per_block  # for two contexts of the four, and a little
+    with opened(model, name, store=tmp_path, memory=str(computing + room)) as engine:
         for _ in range(2):
             done = [engine.generate(prompt, max_tokens=NEW_TOKENS) for prompt in prompts]
             assert [each.token_ids for each in done] == [cold(model, prompt) for prompt in prompts]
