@@ -27,7 +27,9 @@ def main() -> None:
     parts = arguments.only or list(PARTS)
     results: list[Ratio] = []
     print(f"{'ours / reference':<44} {'median  (range)':<26} {'ours / reference':<30}   target")
-    with semantic.open((model, tokenizer), memory=arguments.memory, prefix_caching=False) as engine:
+    with semantic.open(
+        (model, tokenizer), prompt_lookup_num_tokens=0, memory=arguments.memory, prefix_caching=False
+    ) as engine:
         for part in parts:
             for result in PARTS[part](engine, model, tokenizer, arguments):
                 print(result.line(), flush=True)

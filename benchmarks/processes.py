@@ -63,7 +63,9 @@ def _prepare_at_rest(model: Any, tokenizer: Any, folder: Path, prompt: list[int]
     import semantic
 
     for kind in ("exact", "4"):
-        with semantic.open((model, tokenizer), memory="1GB", store=folder / kind, kv_at_rest=kind) as engine:
+        with semantic.open(
+            (model, tokenizer), prompt_lookup_num_tokens=0, memory="1GB", store=folder / kind, kv_at_rest=kind
+        ) as engine:
             engine.generate(prompt, max_tokens=1)
     return {f"{kind}_bytes": _size(folder / kind) for kind in ("exact", "4")}
 
@@ -73,7 +75,9 @@ def _restored(kind: str, model: Any, tokenizer: Any, folder: Path, prompt: list[
     import semantic
     from benchmarks.contestants import ours_solo
 
-    with semantic.open((model, tokenizer), memory="1GB", store=folder / kind, kv_at_rest=kind) as engine:
+    with semantic.open(
+        (model, tokenizer), prompt_lookup_num_tokens=0, memory="1GB", store=folder / kind, kv_at_rest=kind
+    ) as engine:
         before = time.process_time()
         first = engine.generate(prompt, max_tokens=1).timings.ttft_s
         used = time.process_time() - before
@@ -95,7 +99,7 @@ def _prepare(model: Any, tokenizer: Any, folder: Path, prompt: list[int]) -> dic
 
     import semantic
 
-    with semantic.open((model, tokenizer), memory="1GB", store=folder / "store") as engine:
+    with semantic.open((model, tokenizer), prompt_lookup_num_tokens=0, memory="1GB", store=folder / "store") as engine:
         engine.generate(prompt, max_tokens=1)
         start = time.perf_counter()
         engine.flush()  # most of it was written while the prompt was read
@@ -112,7 +116,7 @@ def _ours(model: Any, tokenizer: Any, folder: Path, prompt: list[int]) -> dict[s
     import semantic
     from benchmarks.contestants import ours_solo
 
-    with semantic.open((model, tokenizer), memory="1GB", store=folder / "store") as engine:
+    with semantic.open((model, tokenizer), prompt_lookup_num_tokens=0, memory="1GB", store=folder / "store") as engine:
         figures = ours_solo(engine, prompt, NEW)
         stats = engine.stats()
         assert stats.cached_tokens_from_store == LENGTH - 1, stats
@@ -123,7 +127,7 @@ def _ours_cold(model: Any, tokenizer: Any, folder: Path, prompt: list[int]) -> d
     import semantic
     from benchmarks.contestants import ours_solo
 
-    with semantic.open((model, tokenizer), memory="1GB") as engine:
+    with semantic.open((model, tokenizer), prompt_lookup_num_tokens=0, memory="1GB") as engine:
         return ours_solo(engine, prompt, NEW)
 
 

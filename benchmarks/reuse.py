@@ -22,7 +22,7 @@ def hot(model: Any, tokenizer: Any, memory: str, repeats: int) -> Iterator[Ratio
 
     prompt = prompt_of(tokenizer, LENGTH)
     asked = [*prompt, *prompt_of(tokenizer, QUESTION, variant=7)]
-    with semantic.open((model, tokenizer), memory=memory) as engine:
+    with semantic.open((model, tokenizer), prompt_lookup_num_tokens=0, memory=memory) as engine:
         theirs = MlxLmOnCache(model, tokenizer, prompt)
         cold = ours_solo(engine, prompt, NEW)["ttft_s"]
         steps = [1 / ours_solo(engine, prompt, NEW)["decode_tokens_per_s"] for _ in range(repeats)]
@@ -89,7 +89,7 @@ def write_behind(model: Any, tokenizer: Any, memory: str, repeats: int) -> Itera
 
     def run(store: Path | None) -> dict[str, float]:
         folder = None if store is None else store / str(next(numbers))
-        with semantic.open((model, tokenizer), memory=memory, store=folder) as engine:
+        with semantic.open((model, tokenizer), prompt_lookup_num_tokens=0, memory=memory, store=folder) as engine:
             prompt = prompt_of(tokenizer, 1024, variant=next(numbers))
             return ours_solo(engine, prompt, WRITE_BEHIND_NEW)
 
