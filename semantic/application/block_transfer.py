@@ -46,7 +46,7 @@ class BlockTransfer:
         self._context, self._telemetry = context, telemetry
         self._rows: dict[BlockId, int] = {}
         self._saving: dict[BlockHash, Write] = {}
-        self._superseded: dict[BlockHash, list[tuple[KVBlock, Callable[[], bool]]]] = {}  # by what is being saved
+        self._superseded: dict[BlockHash, list[KVBlock]] = {}  # by what is being saved
         self._held_by_saves: Counter[BlockId] = Counter()
         self._loading: dict[KVBlock, _Load] = {}  # not by name: a block with state may take the place of one without
         if tier is not None:
@@ -176,14 +176,16 @@ class BlockTransfer:
         if self.forget(block) and self.tier is not None:
             self.tier.delete([block.hash])
 
-    def supersede(self, shorter: KVBlock, longer: KVBlock, is_wanted: Callable[[], bool]) -> None:
-        """Erase a block once a longer version is as safe as it is, unless the shorter one ``is_wanted`` by then."""
-        if longer.hash not in self._saving or not self.is_persisted(shorter):
+    def supersede(self, shorter: KVBlock, longer: KVBlock) -> None:
+        """Erase a block once a longer version is as safe as it is; until then it can be found."""
+        saving = self._saving.get(longer.hash)
+        if self.tier is None or saving is None or not self.is_persisted(shorter):
             self.remove(shorter)
             return
+        self.tier.delete([shorter.hash], unless_failed=saving)
         if shorter.stored:  # while it is being saved, it can't be loaded yet
             self.drop(shorter)
-        self._superseded.setdefault(longer.hash, []).append((shorter, is_wanted))
+        self._superseded.setdefault(longer.hash, []).append(shorter)
 
     def forget(self, block: KVBlock) -> bool:
         """Take a block out of memory and index. Returns whether the store has it, or will, and has to be told."""
@@ -230,9 +232,9 @@ class BlockTransfer:
             if self._saving.get(block.hash) is write:
                 del self._saving[block.hash]
                 block.stored = error is None
-                for shorter, is_wanted in self._superseded.pop(block.hash, []):
-                    if block.stored and self._index.get(shorter.hash) is shorter and not is_wanted():
-                        self.remove(shorter)
+                for shorter in self._superseded.pop(block.hash, []):
+                    if block.stored and self._index.get(shorter.hash) is shorter:
+                        self.forget(shorter)  # the store has erased it by now
             self._held_by_saves[block_id] -= 1
             if not self._held_by_saves[block_id]:
                 del self._held_by_saves[block_id]

@@ -1,7 +1,5 @@
 """Leaving context behind: what a sequence has computed is indexed, block by block, and saved."""
 
-from functools import partial
-
 from semantic.application.block_transfer import BlockTransfer
 from semantic.application.lease import Lease
 from semantic.application.ports.model import CacheMemory
@@ -135,10 +133,9 @@ class Sealing:
         In the store they stay until the longer one is saved.
         """
         for shorter in self._index.shorter_versions(block):
-            is_wanted = partial(self._references.is_shared, shorter.hash, owner)
-            if is_wanted():
+            if self._references.is_shared(shorter.hash, owner):
                 continue
             if self._transfer.is_persisted(block) or not self._transfer.is_persisted(shorter):
-                self._transfer.supersede(shorter, block, is_wanted)
+                self._transfer.supersede(shorter, block)
             elif shorter.stored:  # while it is being saved, it can't be loaded yet
                 self._transfer.drop(shorter)

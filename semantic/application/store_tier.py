@@ -97,11 +97,16 @@ class StoreTier:
 
         self._readers.submit(read)
 
-    def delete(self, hashes: Iterable[BlockHash]) -> None:
-        """Erase blocks, after what was asked before."""
+    def delete(self, hashes: Iterable[BlockHash], *, unless_failed: Write | None = None) -> None:
+        """Erase blocks, after what was asked before; not if ``unless_failed``, which was asked before, has failed."""
         hashes = tuple(hashes)
+
+        def erase(store: BlockStore) -> None:
+            if unless_failed is None or unless_failed.error is None:
+                store.delete(hashes)
+
         if hashes:
-            self._do(lambda store: store.delete(hashes))
+            self._do(erase)
 
     def touch(self, hashes: Iterable[BlockHash]) -> None:
         """Note that blocks were used; it reaches the store with the next write."""
@@ -197,13 +202,18 @@ class StoreTier:
             ended = self._pending
             with self._lock:
                 self._pending = []
+            evicted, self._evicted = self._evicted, []
+            saved = {write.block.block.hash for write in ended if write.block is not None}
+            self._tell_evicted([name for name in evicted if name not in saved])
             for write in ended:
                 self._ended.put(lambda write=write: write.done(write.error))  # type: ignore[misc]
-            evicted, self._evicted = self._evicted, []  # told last, since what was saved just now can be among them
-            if evicted:
-                self._ended.put(lambda: self.on_evicted(evicted))
+            self._tell_evicted([name for name in evicted if name in saved])  # nobody knows of them before
             self.wake()
         self._report(ended)
+
+    def _tell_evicted(self, names: Sequence[BlockHash]) -> None:
+        if names:
+            self._ended.put(lambda: self.on_evicted(names))
 
     def _take(self) -> tuple[BlockHash, ...]:
         """Move the next write, or the next saves, from what waits to what is pending."""

@@ -13,7 +13,7 @@ from semantic.adapters.fakes import FakeModel
 from semantic.adapters.fakes.store import MemoryStore
 from semantic.application.integrity import check_integrity
 from semantic.domain.entities import KVBlock
-from semantic.domain.value_objects import FinishReason, Reuse, pack_tokens
+from semantic.domain.value_objects import FinishReason, Reuse, pack_tokens, unpack_tokens
 
 KINDS = {
     "pages anywhere": {"layout": "paged", "reuse": Reuse.ANYWHERE},
@@ -391,3 +391,14 @@ def test_a_shorter_version_goes_once_the_longer_one_is_saved_and_stays_if_it_nev
     some.generate([*context, 7, 8], max_tokens=2)
     check_integrity(some.engine)
     assert [block.num_tokens for block in stored(some) if block.tokens[:4] == pack_tokens(prompt(1))] == [10]
+
+
+def test_an_engine_that_closes_while_a_longer_version_is_being_saved_erases_the_shorter_one() -> None:
+    some = started(MemoryStore())
+    first = some.generate(prompt(5), max_tokens=2)
+    request = some.submit([*prompt(5), *first.token_ids, 7, 8], max_tokens=2)
+    while request not in some.ends:
+        some.step()
+    some.engine.close()  # before a write was done
+    some.store.reopen()
+    assert [len(unpack_tokens(block.tokens)) for block in some.store.blocks(some.engine.context.digest)] == [10]

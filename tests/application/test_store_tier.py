@@ -198,6 +198,21 @@ def test_a_store_that_fails_in_a_way_nobody_thought_of_is_an_error_and_the_write
     assert [type(error) for error in some.told] == [ZeroDivisionError, type(None)]
 
 
+def test_a_superseded_block_is_erased_only_if_the_one_that_supersedes_it_was_saved(some: Tier) -> None:
+    some.save(A)
+    some.write()
+    some.store.full = True
+    write = some.tier.save(B, some.told.append)
+    some.tier.delete(names([A]), unless_failed=write)
+    some.write()
+    assert {block.hash for block in some.store.blocks("c" * 64)} == set(names([A]))
+    some.store.full = False
+    write = some.tier.save(B, some.told.append)
+    some.tier.delete(names([A]), unless_failed=write)
+    some.write()
+    assert {block.hash for block in some.store.blocks("c" * 64)} == set(names([B]))
+
+
 # -- flushing and closing ----------------------------------------------------------------------------
 
 
