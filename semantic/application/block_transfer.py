@@ -293,7 +293,9 @@ class BlockTransfer:
         self.tier.load(block.hash, self._memory.receive(block_id, block.num_tokens), ended)
 
     def _give_up(self, block: KVBlock, error: Exception) -> None:
-        """A block that can't be loaded is a miss from now on."""
+        """A block that can't be loaded is a miss from now on; lost only if it was not erased on purpose meanwhile."""
+        if self._index.get(block.hash) is not block:
+            return
         self.lost_blocks += 1
         self._telemetry.warning(
             "cache.block.lost",
@@ -301,5 +303,4 @@ class BlockTransfer:
             tokens=block.num_tokens,
             error=f"{type(error).__name__}: {error}",
         )
-        if self._index.get(block.hash) is block:
-            self._index.unstore(block)
+        self._index.unstore(block)
