@@ -77,7 +77,7 @@ def test_an_engine_that_speculates_rightly_is_go(bench: Any, stepped: Any) -> No
     assert not failed(execution)
 
 
-@pytest.mark.parametrize(("model", "expected"), [(Believing, {"C1", "C3"}), (Dear, {"C4"})])
+@pytest.mark.parametrize(("model", "expected"), [(Believing, {"C3"}), (Dear, {"C4"})])
 def test_one_that_is_wrong_or_gains_nothing_is_no_go(
     bench: Any, stepped: Any, model: type[TimedModel], expected: set[str]
 ) -> None:
