@@ -2,11 +2,11 @@
 
 import re
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from semantic.adapters.reports import formats
-from semantic.adapters.reports.templates import FOLDER
+from semantic.adapters.reports.templating import make_environment
 
 CELL_CHARS = 240
 """Longer cells of the data table are cut; the results file has them whole."""
@@ -16,26 +16,8 @@ _CODE = re.compile(r"`([^`]+)`")
 
 def html_environment() -> Environment:
     """Templates that write HTML; whatever is put in is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = make_environment(autoescape=True)
     environment.filters.update(
-        status=formats.STATUS.__getitem__,
-        verdict=formats.VERDICT.__getitem__,
-        decision_mark=formats.DECISION_MARK.__getitem__,
-        decision_means=formats.DECISION_MEANS.__getitem__,
-        mark=formats.mark,
-        seconds=formats.seconds,
-        measured=formats.measured,
-        day=formats.day,
-        minute=formats.minute,
-        moment=formats.moment,
-        log_text=formats.log_text,
         one_line=formats.one_line,
         shown=lambda value: formats.shown(value, CELL_CHARS),
         prose=prose,

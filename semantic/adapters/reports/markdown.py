@@ -2,12 +2,12 @@
 
 import re
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
 from semantic.adapters.reports import formats
 from semantic.adapters.reports.links import Link
 from semantic.adapters.reports.tables import DataTable
-from semantic.adapters.reports.templates import FOLDER
+from semantic.adapters.reports.templating import make_environment
 from semantic.domain.experiments import Cell
 
 CELL_CHARS = 60
@@ -18,26 +18,8 @@ _MARKUP = re.compile(r"""[\\`*|$~] | <(?=[A-Za-z/!?]) | \](?=\() | &(?=\#?\w+;) 
 
 def markdown_environment() -> Environment:
     """Templates that write Markdown."""
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        undefined=StrictUndefined,
-        autoescape=False,  # Markdown, not HTML: `plain` and `cell` escape what was measured
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = make_environment(autoescape=False)  # not HTML: `plain` and `cell` escape what was measured
     environment.filters.update(
-        status=formats.STATUS.__getitem__,
-        verdict=formats.VERDICT.__getitem__,
-        decision_mark=formats.DECISION_MARK.__getitem__,
-        decision_means=formats.DECISION_MEANS.__getitem__,
-        mark=formats.mark,
-        seconds=formats.seconds,
-        measured=formats.measured,
-        day=formats.day,
-        minute=formats.minute,
-        moment=formats.moment,
-        log_text=formats.log_text,
         plain=plain,
         cell=cell,
         fence=fence,
