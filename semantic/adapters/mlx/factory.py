@@ -15,6 +15,7 @@ from semantic.adapters.mlx.host_quantised_layer import attends_on_host
 from semantic.adapters.mlx.lanes import RAGGED, Lane, choose_lane, make_memory
 from semantic.adapters.mlx.materialise import materialise
 from semantic.adapters.mlx.model import MLXLanguageModel
+from semantic.adapters.mlx.model_args import first_positive
 from semantic.adapters.mlx.quantised_layers import quantised_spec
 from semantic.adapters.mlx.runtime import Runtime
 from semantic.adapters.mlx.team import Team
@@ -167,11 +168,5 @@ def _vocab_size(model: nn.Module) -> int:
 
 
 def _context_length(model: nn.Module) -> int | None:
-    """``max_position_embeddings`` of the model's arguments (GPT-2's ``n_positions``), wherever a wrapper keeps them."""
-    args = getattr(model, "args", None)
-    for config in (args, getattr(args, "text_config", None)):
-        for name in ("max_position_embeddings", "n_positions"):
-            value = config.get(name) if isinstance(config, dict) else getattr(config, name, None)
-            if isinstance(value, int) and value > 0:
-                return value
-    return None
+    """``max_position_embeddings`` of the model's arguments; GPT-2's ``n_positions``."""
+    return first_positive(model, "max_position_embeddings", "n_positions")

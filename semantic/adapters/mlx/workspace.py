@@ -9,6 +9,7 @@ from typing import Any
 
 import mlx.nn as nn
 
+from semantic.adapters.mlx.model_args import first_positive
 from semantic.domain.value_objects import ModelCacheSpec, Workspace
 
 _BYTES = 4  # whatever the model computes in, some operations go through float32
@@ -73,10 +74,4 @@ def _outputs(module: Any) -> int:
 
 
 def _query_heads(model: nn.Module) -> int:
-    args = getattr(model, "args", None)
-    for config in (args, getattr(args, "text_config", None)):
-        for name in ("num_attention_heads", "n_heads", "n_head"):
-            value = config.get(name) if isinstance(config, dict) else getattr(config, name, None)
-            if isinstance(value, int) and value > 0:
-                return value
-    return 1
+    return first_positive(model, "num_attention_heads", "n_heads", "n_head") or 1
