@@ -55,11 +55,6 @@ class BlockTransfer:
         self.evicted_blocks = self.loaded_blocks = self.lost_blocks = 0
 
     @property
-    def is_loading(self) -> bool:
-        """Whether any block is on its way from the store."""
-        return bool(self._loading)
-
-    @property
     def is_busy(self) -> bool:
         """Whether anything holds a block because it is on its way to the store or from it."""
         return bool(self._held_by_saves) or self._reading > 0
@@ -178,14 +173,15 @@ class BlockTransfer:
 
     def supersede(self, shorter: KVBlock, longer: KVBlock) -> None:
         """Erase a block once a longer version is as safe as it is; until then it can be found."""
-        saving = self._saving.get(longer.hash)
-        if self.tier is None or saving is None or not self.is_persisted(shorter):
+        if longer.stored or not self.is_persisted(shorter):
             self.remove(shorter)
             return
-        self.tier.delete([shorter.hash], unless_failed=saving)
+        saving = self._saving.get(longer.hash)
+        if self.tier is not None and saving is not None:
+            self.tier.delete([shorter.hash], unless_failed=saving)
+            self._superseded.setdefault(longer.hash, []).append(shorter)
         if shorter.stored:  # while it is being saved, it can't be loaded yet
             self.drop(shorter)
-        self._superseded.setdefault(longer.hash, []).append(shorter)
 
     def forget(self, block: KVBlock) -> bool:
         """Take a block out of memory and index. Returns whether the store has it, or will, and has to be told."""

@@ -133,9 +133,5 @@ class Sealing:
         In the store they stay until the longer one is saved.
         """
         for shorter in self._index.shorter_versions(block):
-            if self._references.is_shared(shorter.hash, owner):
-                continue
-            if self._transfer.is_persisted(block) or not self._transfer.is_persisted(shorter):
+            if not self._references.is_shared(shorter.hash, owner):
                 self._transfer.supersede(shorter, block)
-            elif shorter.stored:  # while it is being saved, it can't be loaded yet
-                self._transfer.drop(shorter)

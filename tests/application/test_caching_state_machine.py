@@ -256,7 +256,7 @@ class CachingMachine(RuleBasedStateMachine):
         engine = self.some.engine
         if not engine.has_work and not self.some.writer._tasks and not self.some.readers._tasks:
             assert engine.pool.num_in_use == 0
-            assert not engine.cache.transfer.is_loading
+            assert not engine.cache.transfer.is_busy
 
     def teardown(self) -> None:
         """Everything comes to an end."""
