@@ -139,8 +139,10 @@ class Scheduler:
 
     def waiting_by_priority(self) -> dict[Priority, int]:
         """How many wait, by the priority that they were given."""
-        given = [self._tickets[sequence.request_id].priority for sequence in self.waiting]
-        return {priority: given.count(priority) for priority in Priority}
+        waiting = dict.fromkeys(Priority, 0)
+        for sequence in self.waiting:
+            waiting[self._tickets[sequence.request_id].priority] += 1
+        return waiting
 
     def _urgency(self, sequence: Sequence, now: float) -> int:
         ticket = self._tickets[sequence.request_id]
