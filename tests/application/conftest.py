@@ -7,6 +7,8 @@ from typing import Any, Self
 
 import pytest
 from attrs import define, field
+from gating import Gate
+from talking import MODELS, Desk
 
 from semantic.adapters.fakes import (
     FakeClock,
@@ -14,6 +16,7 @@ from semantic.adapters.fakes import (
     FakeTokenizer,
     RecordingTelemetry,
     fake_batch_engine,
+    fake_engine,
     fake_tier,
 )
 from semantic.adapters.fakes.archive import MemoryArchive
@@ -31,6 +34,7 @@ from semantic.adapters.reports.folder_catalogue import FolderCatalogue
 from semantic.application.agent import Agent
 from semantic.application.agents import Agents
 from semantic.application.batch_engine import BlockPoolBatchEngine, Output
+from semantic.application.engine import Engine
 from semantic.application.engine_stats import EngineStats
 from semantic.application.integrity import check_integrity
 from semantic.application.owner_thread import Submission
@@ -43,6 +47,26 @@ from semantic.domain.identifiers import RequestId
 from semantic.domain.value_objects import Completion, Delta, SamplingParams
 
 REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    with fake_engine() as made:
+        yield made
+
+
+@pytest.fixture(params=list(MODELS))
+def desk(request: pytest.FixtureRequest) -> Desk:
+    """One for each way in which contexts can be taken up."""
+    return Desk(MODELS[request.param])
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    """Opened at the end, so that no engine waits for ever."""
+    made = Gate()
+    yield made
+    made.open()
 
 
 class SteppedHandle:

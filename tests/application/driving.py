@@ -15,6 +15,7 @@ from semantic.adapters.fakes import (
 )
 from semantic.adapters.fakes.executor import FakeExecutor
 from semantic.adapters.fakes.store import MemoryStore
+from semantic.adapters.fakes.tokenizer import END
 from semantic.application.batch_engine import BlockPoolBatchEngine
 from semantic.application.ports.model import Drawn
 from semantic.application.store_tier import StoreTier
@@ -158,6 +159,12 @@ class Oracle:
 
     def observe(self, drawn: Sequence[int]) -> None:
         self._tokens += drawn
+
+
+def says(text: str) -> FakeModel:
+    """A model that answers any one-byte prompt with ``text`` and then ends."""
+    tokens = [*FakeTokenizer().encode(text), END]
+    return FakeModel(choose=lambda token_ids: tokens[len(token_ids) - 1])
 
 
 def cold(prompt: Sequence[int], max_tokens: int) -> tuple[int, ...]:

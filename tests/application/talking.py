@@ -1,6 +1,5 @@
 """Agents on fakes: engines on one store, what is left of a text, and models and templates that do what a test needs."""
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +12,6 @@ from semantic.adapters.fakes import (
     MemoryStore,
     RecordingTelemetry,
     fake_engine,
-    fake_next_token,
     fake_tier,
 )
 from semantic.adapters.fakes.archive import MemoryArchive
@@ -21,9 +19,6 @@ from semantic.application.engine import Engine
 from semantic.application.make_cache import cache_context
 from semantic.application.ports.tokenizer import NO_OPTIONS
 from semantic.domain.value_objects import ChatOptions, Completion, Reuse
-
-SOON = 10.0
-"""Seconds after which a test gives up on another thread."""
 
 MODELS: dict[str, Callable[[], FakeModel]] = {
     "pages": FakeModel,
@@ -64,25 +59,6 @@ class Desk:
     def has(self, text: str) -> bool:
         """Whether the text, which must fit one block, is anywhere."""
         return any(text in found for found in self.in_memory() + self.in_store())
-
-
-@define
-class Gate:
-    """A next-token rule that waits: ``reached`` is set by a decode step, which goes on after ``open``."""
-
-    reached: threading.Event = field(factory=threading.Event)
-    opened: threading.Event = field(factory=threading.Event)
-
-    def __call__(self, token_ids: Sequence[int]) -> int:
-        self.reached.set()
-        assert self.opened.wait(SOON), "nobody opened the gate"
-        return fake_next_token(token_ids)
-
-    def open(self) -> None:
-        self.opened.set()
-
-    def await_reached(self) -> None:
-        assert self.reached.wait(SOON), "the engine never came to a decode step"
 
 
 class Forgetful(FakeTokenizer):

@@ -1,16 +1,11 @@
 """Forks, checkpoints, rewinding and pins: what they share, and what they cost in blocks."""
 
 import pytest
-from talking import MODELS, Desk, chat_prompt, is_cold
+from talking import Desk, chat_prompt, is_cold
 
 from semantic.adapters.fakes import fake_engine
 from semantic.application.agent import Agent
 from semantic.domain.errors import AgentExistsError, InvalidRequestError, UnknownPointError
-
-
-@pytest.fixture(params=list(MODELS))
-def desk(request: pytest.FixtureRequest) -> Desk:
-    return Desk(MODELS[request.param])
 
 
 def told(agent: Agent, *more: tuple[str, str]) -> list[int]:

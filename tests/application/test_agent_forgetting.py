@@ -4,18 +4,14 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from talking import MODELS, SOON, Desk, Gate, chat_prompt, is_cold
+from gating import SOON, Gate
+from talking import Desk, chat_prompt, is_cold
 
 from semantic.adapters.fakes import FakeClock, FakeModel, FakeTokenizer, MemoryStore, RecordingTelemetry, fake_engine
 from semantic.application.store_tier import StoreTier
 from semantic.domain.errors import AgentNotFoundError, EngineDrainingError, StoreError
 
 SYSTEM = "All of us know this and keep it. "
-
-
-@pytest.fixture(params=list(MODELS))
-def desk(request: pytest.FixtureRequest) -> Desk:
-    return Desk(MODELS[request.param])
 
 
 def assert_forgotten(desk: Desk) -> None:

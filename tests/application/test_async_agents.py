@@ -1,48 +1,17 @@
 """Agents from event loops, on fakes."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from gating import SOON, Gate
+from gating import Gate
+from looping import open_once_closed, run, until
 
 from semantic.adapters.fakes import FakeModel, MemoryStore, fake_engine, fake_tier
 from semantic.application.async_agent import AsyncAgent
 from semantic.application.async_engine import AsyncEngine
 from semantic.domain.errors import AgentKindError, AgentNotFoundError, EngineClosedError, EngineDrainingError
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    made = Gate()
-    yield made
-    made.open()
-
-
-def run(main: Coroutine[Any, Any, Any]) -> Any:
-    async def limited() -> Any:
-        async with asyncio.timeout(SOON):
-            return await main
-
-    return asyncio.run(limited())
-
-
-async def until_reached(gate: Gate) -> None:
-    while not gate.reached.is_set():
-        await asyncio.sleep(0.001)
-
-
-async def open_once_closed(engine: AsyncEngine, gate: Gate) -> None:
-    """Let what stands still go on when it can only be cancelled."""
-    while True:
-        try:
-            engine.agent("nobody")
-        except EngineClosedError:
-            gate.open()
-            return
-        await asyncio.sleep(0.001)
 
 
 def test_an_agent_says_the_same_whether_it_is_awaited_or_not() -> None:
@@ -142,7 +111,7 @@ def test_a_task_cancelled_in_the_middle_of_a_turn_leaves_the_agent_where_it_stoo
         async with AsyncEngine(fake_engine(model=FakeModel(choose=gate))) as engine:
             alice = engine.agent("alice")
             task = asyncio.create_task(alice.chat("Hello", max_tokens=900))
-            await until_reached(gate)
+            await until(gate.reached.is_set)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -161,7 +130,7 @@ def test_a_task_cancelled_while_it_waits_for_a_turn_leaves_the_line(gate: Gate) 
             first, second, third = (
                 asyncio.create_task(alice.chat(what, max_tokens=2)) for what in ("one", "two", "three")
             )
-            await until_reached(gate)
+            await until(gate.reached.is_set)
             second.cancel()
             gate.open()
             await asyncio.gather(first, third)
@@ -194,7 +163,7 @@ def test_a_drain_finishes_the_turn_that_goes_on_and_refuses_the_one_that_waits(g
         async with AsyncEngine(fake_engine(model=FakeModel(choose=gate), tier=fake_tier(store))) as engine:
             alice: AsyncAgent = engine.agent("alice")
             first = asyncio.create_task(alice.chat("one", max_tokens=2))
-            await until_reached(gate)
+            await until(gate.reached.is_set)
             second = asyncio.create_task(alice.chat("two", max_tokens=2))
             draining = asyncio.create_task(engine.drain())
             await asyncio.sleep(0.01)
@@ -214,7 +183,7 @@ def test_closing_frees_whoever_waits_for_a_turn(gate: Gate) -> None:
         async with AsyncEngine(fake_engine(model=FakeModel(choose=gate))) as engine:
             alice = engine.agent("alice")
             first, second = (asyncio.create_task(alice.chat(what, max_tokens=900)) for what in ("one", "two"))
-            await until_reached(gate)
+            await until(gate.reached.is_set)
             opening = asyncio.create_task(open_once_closed(engine, gate))
         await opening
         assert (await first).finish_reason == "cancelled"
@@ -230,7 +199,7 @@ def test_a_turn_begins_also_while_every_thread_for_other_verbs_waits_behind_it(g
             alice = engine.agent("alice")
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(alice.chat("One", max_tokens=2))
-                await until_reached(gate)
+                await until(gate.reached.is_set)
                 tasks.create_task(alice.chat("Two", max_tokens=2))
                 await asyncio.sleep(0)
                 for number in range(40):

@@ -4,17 +4,17 @@ import asyncio
 import gc
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from typing import Any
 
 import pytest
 from gating import SOON, Gate
+from looping import gated, opened, read, run, until
 
 from semantic.adapters.fakes import FakeModel, RecordingTelemetry, fake_engine, fake_next_token
 from semantic.application.async_engine import AsyncEngine
-from semantic.application.async_requests import AsyncRequest
 from semantic.application.engine import Engine
 from semantic.domain.errors import (
     EmptyPromptError,
@@ -22,68 +22,8 @@ from semantic.domain.errors import (
     EngineDownError,
     EngineDrainingError,
     InvalidRequestError,
-    RequestFinishedError,
 )
 from semantic.domain.value_objects import FinishReason
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    made = Gate()
-    yield made
-    made.open()
-
-
-def run(main: Coroutine[Any, Any, Any]) -> Any:
-    """Run on an event loop of its own, with an end to all waiting."""
-
-    async def limited() -> Any:
-        async with asyncio.timeout(SOON):
-            return await main
-
-    return asyncio.run(limited())
-
-
-@asynccontextmanager
-async def opened(**parts: Any) -> AsyncIterator[AsyncEngine]:
-    async with AsyncEngine(fake_engine(**parts)) as engine:
-        yield engine
-
-
-@asynccontextmanager
-async def gated(gate: Gate) -> AsyncIterator[AsyncEngine]:
-    """An engine that stands still from its second token of each prompt of one token on, until the gate opens."""
-
-    def first_token_then_gate(token_ids: Sequence[int]) -> int:
-        return fake_next_token(token_ids) if len(token_ids) == 1 else gate(token_ids)
-
-    try:
-        async with opened(model=FakeModel(choose=first_token_then_gate)) as engine:
-            yield engine
-            opening = asyncio.create_task(open_once_closed(engine, gate))
-        await opening
-    finally:
-        gate.open()
-
-
-async def open_once_closed(engine: AsyncEngine, gate: Gate) -> None:
-    """Let what stands still go on when it can only be cancelled."""
-    await until(lambda: is_closed(engine))
-    gate.open()
-
-
-def is_closed(engine: AsyncEngine) -> bool:
-    try:
-        engine.sync.agent("nobody")
-    except EngineClosedError:
-        return True
-    return False
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await asyncio.sleep(0.001)
-
 
 # -- generating --------------------------------------------------------------------------------------
 
@@ -127,21 +67,17 @@ def test_the_loop_goes_on_while_the_engine_computes(gate: Gate) -> None:
     run(main())
 
 
-def test_a_submitted_request_can_be_awaited_by_several_tasks_and_read() -> None:
+def test_a_submitted_request_can_be_awaited_by_several_tasks_andread() -> None:
     async def main() -> None:
         async with opened() as engine:
             request = await engine.submit("a", max_tokens=4)
-            first, second, deltas = await asyncio.gather(request.result(), request.result(), _read(request))
+            first, second, deltas = await asyncio.gather(request.result(), request.result(), read(request))
             assert first is second
             assert len(deltas) == 4
             assert request.is_done
             assert request.id == 0
 
     run(main())
-
-
-async def _read(request: AsyncRequest) -> list[Any]:
-    return [delta async for delta in request]
 
 
 def test_a_slow_consumer_holds_nobody_back_and_misses_nothing() -> None:
@@ -184,162 +120,6 @@ def test_what_is_refused_is_refused_in_the_task(prompt: Any, sampling: dict[str,
     run(main())
 
 
-# -- cancelling --------------------------------------------------------------------------------------
-
-
-async def assert_cancelled(engine: AsyncEngine, gate: Gate, tokens: int = 2) -> None:
-    """The one request ended when the step that was under way did."""
-    gate.open()
-    await engine.drain()
-    assert engine.stats().generated_tokens == tokens
-    assert engine.stats().pool_blocks_in_use == 0
-
-
-def test_a_cancelled_task_cancels_its_request(gate: Gate) -> None:
-    async def main() -> None:
-        async with gated(gate) as engine:
-            task = asyncio.create_task(engine.generate("a", max_tokens=900))
-            await until(gate.reached.is_set)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            await assert_cancelled(engine, gate)
-
-    run(main())
-
-
-def test_a_timeout_cancels_its_request(gate: Gate) -> None:
-    async def main() -> None:
-        async with gated(gate) as engine:
-            request = await engine.submit("a", max_tokens=900)
-            await until(gate.reached.is_set)
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.01):
-                    await request.result()
-            await assert_cancelled(engine, gate)
-
-    run(main())
-
-
-def test_a_shielded_result_survives_its_task(gate: Gate) -> None:
-    async def main() -> None:
-        async with gated(gate) as engine:
-            request = await engine.submit("a", max_tokens=3)
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(request.result()), 0.02)
-            gate.open()
-            assert (await request.result()).finish_reason is FinishReason.LENGTH
-
-    run(main())
-
-
-def test_leaving_a_loop_early_cancels_its_request(gate: Gate) -> None:
-    async def main() -> None:
-        async with gated(gate) as engine:
-            async for _ in engine.stream("a", max_tokens=900):
-                await until(gate.reached.is_set)
-                break
-            await assert_cancelled(engine, gate)
-
-    run(main())
-
-
-def test_closing_a_stream_that_something_still_refers_to_cancels_its_request(gate: Gate) -> None:
-    async def main() -> None:
-        async with gated(gate) as engine:
-            async with aclosing(engine.stream("a", max_tokens=900)) as stream:
-                await anext(stream)
-                await until(gate.reached.is_set)
-            with pytest.raises(StopAsyncIteration):
-                await anext(stream)
-            await assert_cancelled(engine, gate)
-
-    run(main())
-
-
-def test_a_consumer_that_raises_cancels_its_own_request_alone(gate: Gate) -> None:
-    async def main() -> None:
-        async with gated(gate) as engine:
-            with pytest.raises(LookupError):
-                await _fall_over(engine, gate)
-            other = await engine.submit("b", max_tokens=100)
-            gate.open()
-            assert len((await other.result()).token_ids) == 100
-            await assert_cancelled(engine, gate, tokens=2 + 100)
-
-    run(main())
-
-
-async def _fall_over(engine: AsyncEngine, gate: Gate) -> None:
-    async for _ in engine.stream("a", max_tokens=900):
-        await until(gate.reached.is_set)
-        raise LookupError("the consumer fell over")
-
-
-def test_a_task_cancelled_while_it_waits_for_the_next_delta_cancels_its_request(gate: Gate) -> None:
-    async def main() -> None:
-        async with gated(gate) as engine:
-            task = asyncio.create_task(_read(await engine.submit("a", max_tokens=900)))
-            await until(gate.reached.is_set)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            await assert_cancelled(engine, gate)
-
-    run(main())
-
-
-def test_a_request_is_cancelled_by_its_id_and_a_finished_one_says_so(gate: Gate) -> None:
-    async def main() -> None:
-        async with gated(gate) as engine:
-            request = await engine.submit("a", max_tokens=900)
-            await until(gate.reached.is_set)
-            engine.cancel(request.id)
-            gate.open()
-            assert (await request.result()).finish_reason is FinishReason.CANCELLED
-            await engine.drain()
-            with pytest.raises(RequestFinishedError):
-                engine.cancel(request.id)
-
-    run(main())
-
-
-def test_a_batch_of_which_one_fails_cancels_the_others() -> None:
-    async def main() -> None:
-        async with opened(model=FakeModel(fail_on=200)) as engine:
-            with pytest.raises(RuntimeError, match="told to fail"):
-                await engine.batch_generate([[1, 200, 1], "a"], max_tokens=900)
-            await engine.drain()
-            assert engine.stats().pool_blocks_in_use == 0
-
-    run(main())
-
-
-def test_a_batch_of_which_one_is_refused_late_cancels_those_that_were_taken(
-    gate: Gate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def main() -> None:
-        async with gated(gate) as engine:
-            taken: list[Any] = []
-            start = engine.sync.start
-
-            def start_one(submission: Any) -> Any:
-                if taken:
-                    raise EngineDrainingError("the engine is draining")
-                taken.append(start(submission))
-                return taken[0]
-
-            monkeypatch.setattr(engine.sync, "start", start_one)
-            with pytest.raises(EngineDrainingError):
-                await engine.batch_generate(["a", "b"], max_tokens=900)
-            gate.open()
-            await engine.drain()
-            assert taken[0].result().finish_reason is FinishReason.CANCELLED
-            assert engine.stats().pool_blocks_in_use == 0
-
-    run(main())
-
-
 # -- loops and threads -------------------------------------------------------------------------------
 
 
@@ -351,7 +131,7 @@ def test_loops_of_several_threads_and_plain_threads_share_an_engine() -> None:
             engine = AsyncEngine(sync)
             for letter in "abcdabcd":
                 done, deltas = await asyncio.gather(
-                    engine.generate(letter, max_tokens=6), _read(await engine.submit(letter, max_tokens=6))
+                    engine.generate(letter, max_tokens=6), read(await engine.submit(letter, max_tokens=6))
                 )
                 assert done.token_ids == deltas[-1].completion.token_ids == alone[letter]
 
@@ -380,7 +160,7 @@ def test_a_loop_that_is_closed_under_a_request_cancels_it_and_harms_nobody(gate:
 
         async def waiting() -> None:
             request = await AsyncEngine(sync).submit("a", max_tokens=900)
-            await (_read(request) if waits_for == "deltas" else request.result())
+            await (read(request) if waits_for == "deltas" else request.result())
 
         loop = asyncio.new_event_loop()
         kept.append(loop.create_task(waiting()))
@@ -435,7 +215,7 @@ def test_many_tasks_that_generate_stream_leave_and_cancel_leave_the_pool_empty()
                         case 0:
                             assert (await engine.generate("a", max_tokens=8)).token_ids == alone
                         case 1:
-                            deltas = await _read(await engine.submit("a", max_tokens=8))
+                            deltas = await read(await engine.submit("a", max_tokens=8))
                             assert len(deltas) == 8
                         case 2:
                             async for delta in engine.stream("a", max_tokens=200):

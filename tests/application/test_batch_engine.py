@@ -1,41 +1,22 @@
 """The batch engine on fakes, stepped by hand."""
 
-from typing import Any
-
 import pytest
-from attrs import define
-from driving import Driven, driven
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from driving import driven, says
 
 from semantic.adapters.fakes import (
     FakeClock,
     FakeModel,
     FakeTokenizer,
     RecordingTelemetry,
-    fake_batch_engine,
     fake_next_token,
 )
-from semantic.adapters.fakes.tokenizer import END
 from semantic.application.batch_engine import BlockPoolBatchEngine
 from semantic.domain.errors import (
-    EmptyPromptError,
-    InvalidRequestError,
-    PromptTooLongError,
-    RequestTooLargeError,
-    TokenizerRequiredError,
-    TokenOutOfVocabularyError,
     UnknownRequestError,
 )
 from semantic.domain.identifiers import RequestId
 from semantic.domain.services import BlockPool
-from semantic.domain.value_objects import FinishReason, SamplingParams
-
-
-def says(text: str) -> FakeModel:
-    """A model that answers any one-byte prompt with ``text`` and then ends."""
-    tokens = [*FakeTokenizer().encode(text), END]
-    return FakeModel(choose=lambda token_ids: tokens[len(token_ids) - 1])
+from semantic.domain.value_objects import FinishReason
 
 
 def no_tokenizer(engine: BlockPoolBatchEngine) -> BlockPoolBatchEngine:
@@ -330,176 +311,3 @@ def test_ends_are_told_to_telemetry() -> None:
     (failed,) = telemetry.named("request.failed")
     assert failed.level == "error"
     assert "told to fail" in failed.facts["error"]
-
-
-# -- what is refused ---------------------------------------------------------------------------------
-
-
-def test_an_empty_prompt_is_refused() -> None:
-    with pytest.raises(EmptyPromptError, match="no tokens"):
-        driven().submit([])
-
-
-@pytest.mark.parametrize("token_id", [-1, 257, 10**30])
-def test_a_token_id_outside_the_vocabulary_is_refused_and_named_with_its_place(token_id: int) -> None:
-    with pytest.raises(TokenOutOfVocabularyError, match="at position 2") as caught:
-        driven().submit([1, 2, token_id])
-    assert (caught.value.token_id, caught.value.position, caught.value.vocab_size) == (token_id, 2, 257)
-
-
-@pytest.mark.parametrize("token_id", [1.5, "1", None])
-def test_a_token_id_that_is_no_integer_is_refused(token_id: Any) -> None:
-    with pytest.raises(InvalidRequestError, match="position 1"):
-        driven().submit([1, token_id])
-
-
-@pytest.mark.parametrize("max_tokens", [0, -1, 1.5, True, None])
-def test_max_tokens_must_be_a_positive_integer(max_tokens: Any) -> None:
-    with pytest.raises(InvalidRequestError, match="max_tokens must be a positive integer"):
-        driven().submit("a", max_tokens=max_tokens)
-
-
-@pytest.mark.parametrize(
-    "sampling", [{"seed": 1.5}, {"seed": "1"}, {"top_k": 1.5}, {"stop": [1]}, {"stop_token_ids": ["a"]}]
-)
-def test_a_sampling_parameter_of_the_wrong_type_is_refused_before_it_can_harm_batch_mates(
-    sampling: dict[str, Any],
-) -> None:
-    (name,) = sampling
-    with pytest.raises(InvalidRequestError, match=name):
-        driven().submit("a", temp=1.0, **sampling)
-
-
-def test_top_k_must_be_smaller_than_the_vocabulary() -> None:
-    with pytest.raises(InvalidRequestError, match="top_k"):
-        driven().submit("a", temp=1.0, top_k=257)
-    driven().generate("a", temp=1.0, top_k=256, max_tokens=1)
-
-
-def test_a_prompt_that_leaves_no_room_in_the_context_is_refused() -> None:
-    some = driven(FakeModel(context_length=10))
-    with pytest.raises(PromptTooLongError, match="10 tokens and the model's context holds 10"):
-        some.submit([1] * 10)
-    assert len(some.generate([1] * 9, max_tokens=5).token_ids) == 1
-
-
-def test_a_request_that_the_whole_pool_could_not_hold_is_refused() -> None:
-    some = driven(FakeModel(block_tokens=16), blocks=2)
-    with pytest.raises(RequestTooLargeError, match="need 3 blocks of 16 tokens and the whole pool has 2"):
-        some.submit([1] * 30, max_tokens=4)
-    assert len(some.generate([1] * 30, max_tokens=3).token_ids) == 3
-
-
-def test_a_model_without_a_context_limit_is_bound_by_the_pool_alone() -> None:
-    some = driven(FakeModel(context_length=None), blocks=2)
-    with pytest.raises(RequestTooLargeError):
-        some.submit("a", max_tokens=10**9)
-
-
-def test_stop_strings_need_a_tokenizer() -> None:
-    engine = no_tokenizer(fake_batch_engine())
-    with pytest.raises(TokenizerRequiredError, match="stop_token_ids"):
-        engine.submit([1], SamplingParams(stop="x"))
-
-
-def test_without_a_tokenizer_text_is_empty_and_only_the_requests_own_stop_tokens_end_it() -> None:
-    some = Driven(no_tokenizer(fake_batch_engine(model=says("hello"))))
-    completion = some.generate([1], stop_token_ids=[109])
-    assert (completion.text, completion.token_ids) == ("", (105, 102))
-
-
-def test_a_refused_request_leaves_nothing_behind() -> None:
-    some = driven()
-    with pytest.raises(EmptyPromptError):
-        some.submit([])
-    assert not some.engine.has_work
-    assert some.engine.stats().pool_blocks_in_use == 0
-
-
-# -- batch mates -------------------------------------------------------------------------------------
-
-
-@define
-class Arrival:
-    """A request that arrives in some step, and may be cancelled some steps later."""
-
-    prompt: list[int]
-    sampling: SamplingParams
-    at: int
-    cancelled_after: int | None
-
-
-_requests = st.builds(
-    Arrival,
-    prompt=st.lists(st.integers(0, 256), min_size=1, max_size=50),
-    sampling=st.builds(
-        SamplingParams,
-        max_tokens=st.integers(1, 12),
-        temp=st.sampled_from([0.0, 0.8]),
-        seed=st.integers(0, 3),
-        stop=st.sampled_from([(), ("a",), ("ab", "q")]),
-    ),
-    at=st.integers(0, 12),
-    cancelled_after=st.none() | st.integers(0, 8),
-)
-
-
-@given(
-    arrivals=st.lists(_requests, min_size=1, max_size=8),
-    max_num_seqs=st.integers(1, 4),
-    blocks=st.integers(4, 9),
-    prefix_caching=st.booleans(),
-)
-@settings(max_examples=60, deadline=None)
-def test_what_a_request_gets_does_not_depend_on_its_batch_mates(
-    arrivals: list[Arrival], max_num_seqs: int, blocks: int, prefix_caching: bool
-) -> None:
-    some = driven(max_num_seqs=max_num_seqs, blocks=blocks, prefix_caching=prefix_caching)
-    request_ids: dict[RequestId, Arrival] = {}
-    for now in range(10_000):
-        for arrival in arrivals:
-            if arrival.at == now:
-                request_ids[some.engine.submit(arrival.prompt, arrival.sampling)] = arrival
-        for request_id, arrival in request_ids.items():
-            if arrival.cancelled_after == now - arrival.at and request_id not in some.ends:
-                some.cancel(request_id)
-        some.step()
-        some.engine.pool.check_integrity()
-        if now > 12 and not some.engine.has_work:
-            break
-    stats = some.engine.stats()
-    assert (stats.pool_free_blocks, stats.pool_blocks_in_use) == (blocks, 0)
-    assert stats.cache_bytes == stats.pool_cached_blocks * some.engine.model.profile.cache_spec.bytes_per_block
-    if not prefix_caching:
-        assert stats.cache_bytes == 0
-    for request_id, arrival in request_ids.items():
-        completion, alone = some.completion(request_id), driven()
-        solo_id = alone.engine.submit(arrival.prompt, arrival.sampling)
-        alone.run()
-        solo = alone.completion(solo_id)
-        if completion.finish_reason is FinishReason.CANCELLED:
-            assert completion.token_ids == solo.token_ids[: len(completion.token_ids)]
-        else:
-            assert (completion.token_ids, completion.text, completion.finish_reason) == (
-                solo.token_ids,
-                solo.text,
-                solo.finish_reason,
-            )
-
-
-def test_without_a_seed_each_request_draws_its_own() -> None:
-    seeds = iter([1, 2])
-    base = fake_batch_engine()
-    engine = BlockPoolBatchEngine(
-        model=base.model,
-        tokenizer=FakeTokenizer(),
-        pool=BlockPool(64),
-        clock=FakeClock(),
-        telemetry=RecordingTelemetry(),
-        random_seed=lambda: next(seeds),
-    )
-    some = Driven(engine)
-    first, second = some.generate("a", temp=1.0, max_tokens=8), some.generate("a", temp=1.0, max_tokens=8)
-    assert first.token_ids == driven().generate("a", temp=1.0, max_tokens=8, seed=1).token_ids
-    assert second.token_ids == driven().generate("a", temp=1.0, max_tokens=8, seed=2).token_ids
-    assert first.token_ids != second.token_ids

@@ -3,61 +3,13 @@
 Blocks hold 16 tokens, and so do chunks.
 """
 
-from typing import Any
-
 import pytest
-from driving import DrivenWithStore, cold, driven_with_store
+from driving import cold
 from stored_blocks import record
+from storing import BLOCK_BYTES, EVERY_KIND, filled_store, on_disk, prompt, started, stored
 
-from semantic.adapters.fakes import FakeModel
 from semantic.adapters.fakes.store import MemoryStore
-from semantic.application.integrity import check_integrity
-from semantic.domain.entities import KVBlock
-from semantic.domain.value_objects import FinishReason, Reuse, pack_tokens, unpack_tokens
-
-KINDS = {
-    "pages anywhere": {"layout": "paged", "reuse": Reuse.ANYWHERE},
-    "copies anywhere": {"layout": "contiguous", "reuse": Reuse.ANYWHERE},
-    "copies at states": {"layout": "contiguous", "reuse": Reuse.AT_STATES},
-    "pages at chunks": {"layout": "paged", "reuse": Reuse.AT_CHUNKS},
-    "copies at chunks": {"layout": "contiguous", "reuse": Reuse.AT_CHUNKS},
-}
-EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
-BLOCK_BYTES = 64
-"""What a whole block of the fake model's takes in the store."""
-
-
-def started(store: MemoryStore, kind: str = "pages anywhere", **parts: Any) -> DrivenWithStore:
-    """A new engine with an empty pool, as after a start of the process."""
-    return driven_with_store(store, FakeModel(**KINDS[kind]), **parts)
-
-
-def prompt(tokens: int, seed: int = 0) -> list[int]:
-    """As many tokens, of which no two neighbouring blocks are alike."""
-    return [1 + (7 * number + number // 16 + seed) % 250 for number in range(tokens)]
-
-
-def stored(some: DrivenWithStore) -> list[KVBlock]:
-    """The blocks that the engine believes to be in the store, by where they start."""
-    found = [block for block in some.engine.cache.index if block.stored]
-    return sorted(found, key=lambda block: (block.start, block.num_tokens))
-
-
-def on_disk(some: DrivenWithStore) -> list[tuple[int, int]]:
-    """Where the blocks in the store start and end."""
-    blocks = some.store.blocks(some.engine.context.digest)
-    return sorted((block.start, block.start + len(block.tokens) // 4) for block in blocks)
-
-
-def filled_store(kind: str = "pages anywhere", tokens: int = 33, max_tokens: int = 4) -> MemoryStore:
-    """A store in which an earlier engine has left a prompt and its completion."""
-    store = MemoryStore()
-    some = started(store, kind)
-    some.generate(prompt(tokens), max_tokens=max_tokens)
-    some.engine.close()
-    store.reopen()
-    return store
-
+from semantic.domain.value_objects import FinishReason
 
 # -- writing behind ----------------------------------------------------------------------------------
 
@@ -104,52 +56,6 @@ def test_where_states_are_needed_they_are_saved_as_they_are_reached() -> None:
     some.step(4)
     some.write()
     assert on_disk(some) == [(0, 10), (0, 16), (16, 19)]
-
-
-def test_on_disk_a_shorter_tail_is_superseded_only_after_the_longer_one_was_saved() -> None:
-    some = started(MemoryStore())
-    turn = some.generate(prompt(5), max_tokens=4)
-    assert on_disk(some) == [(0, 8)]
-    some.submit([*prompt(5), *turn.token_ids, 251], max_tokens=1)
-    some.step(2)
-    assert not some.engine.has_work
-    assert on_disk(some) == [(0, 8)]
-    some.write(1)
-    assert on_disk(some) == [(0, 8), (0, 10)]
-    some.write()
-    assert on_disk(some) == [(0, 10)]
-
-
-def test_a_tail_stays_on_disk_if_the_longer_one_could_not_be_saved() -> None:
-    some = started(MemoryStore())
-    turn = some.generate(prompt(5), max_tokens=4)
-    some.store.full = True
-    some.generate([*prompt(5), *turn.token_ids, 251], max_tokens=1)
-    assert on_disk(some) == [(0, 8)]
-    some.store.full = False
-    again = started(some.store)
-    assert again.generate([*prompt(5), *turn.token_ids, 251], max_tokens=1).usage.cached_tokens == 8
-
-
-def test_a_tail_stays_in_memory_while_it_is_being_saved_even_if_a_longer_one_is_there() -> None:
-    some = started(MemoryStore())
-    some.submit(prompt(5), max_tokens=4)
-    while some.engine.has_work:
-        some.step()
-    (tail,) = some.engine.cache.index
-    some.submit([*prompt(5), *cold(prompt(5), 4), 251, 252], max_tokens=3)
-    some.step()
-    assert (len(some.engine.cache.index), tail.is_resident, tail.stored) == (2, True, False)
-    some.run()
-    assert on_disk(some) == [(0, 13)]
-
-
-def test_a_tail_that_an_agent_refers_to_stays_on_disk() -> None:
-    some = started(MemoryStore())
-    turn = some.generate(prompt(5), max_tokens=4)
-    some.engine.cache.references.replace("alice", [block.hash for block in stored(some)])
-    some.generate([*prompt(5), *turn.token_ids, 251], owner="bob", max_tokens=1)
-    assert on_disk(some) == [(0, 8), (0, 10)]
 
 
 def test_blocks_are_durable_before_the_record_that_refers_to_them() -> None:
@@ -369,36 +275,3 @@ def test_closing_saves_what_waits_to_be_saved(kind: str) -> None:
     store.reopen()
     again = started(store, kind)
     assert again.generate(prompt(33), max_tokens=3).usage.cached_tokens == 32
-
-
-# -- what is superseded ------------------------------------------------------------------------------
-
-
-def test_a_shorter_version_goes_once_the_longer_one_is_saved_and_stays_if_it_never_is() -> None:
-    some = started(MemoryStore(), blocks=3)
-    first = some.generate(prompt(5), max_tokens=2)
-    context = [*prompt(5), *first.token_ids]
-    some.store.full = True
-    some.generate([*context, 7, 8], max_tokens=2)
-    check_integrity(some.engine)
-    some.generate(
-        prompt(40, seed=9), max_tokens=4
-    )  # takes the memory of the longer one, which the disk had no room for
-    again = some.submit([*context, 7], max_tokens=1)
-    some.run()
-    assert some.cached_tokens(again) == 6  # all of the first that was computed, from the store
-    some.store.full = False
-    some.generate([*context, 7, 8], max_tokens=2)
-    check_integrity(some.engine)
-    assert [block.num_tokens for block in stored(some) if block.tokens[:4] == pack_tokens(prompt(1))] == [10]
-
-
-def test_an_engine_that_closes_while_a_longer_version_is_being_saved_erases_the_shorter_one() -> None:
-    some = started(MemoryStore())
-    first = some.generate(prompt(5), max_tokens=2)
-    request = some.submit([*prompt(5), *first.token_ids, 7, 8], max_tokens=2)
-    while request not in some.ends:
-        some.step()
-    some.engine.close()  # before a write was done
-    some.store.reopen()
-    assert [len(unpack_tokens(block.tokens)) for block in some.store.blocks(some.engine.context.digest)] == [10]

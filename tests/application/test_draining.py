@@ -1,7 +1,7 @@
 """``drain``: what was promised is done and durable, and nothing new is taken."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from gating import SOON, Gate
@@ -10,13 +10,6 @@ from semantic.adapters.fakes import FakeExecutor, FakeModel, MemoryStore, fake_e
 from semantic.application.engine import Engine
 from semantic.domain.errors import EngineClosedError, EngineDownError, EngineDrainingError, StoreError
 from semantic.domain.value_objects import FinishReason
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    made = Gate()
-    yield made
-    made.open()
 
 
 def draining(engine: Engine, timeout: float | None = None) -> tuple[threading.Thread, list[Exception | None]]:

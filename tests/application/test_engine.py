@@ -36,25 +36,12 @@ from semantic.domain.value_objects import FinishReason
 
 
 @pytest.fixture
-def gate() -> Iterator[Gate]:
-    made = Gate()
-    yield made
-    made.open()
-
-
-@pytest.fixture
 def gated(gate: Gate) -> Iterator[Engine]:
     """An engine that stands still in its first decode step."""
     engine = fake_engine(model=FakeModel(choose=gate))
     yield engine
     gate.open()
     engine.close()
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    with fake_engine() as made:
-        yield made
 
 
 def failing_engine(gate: Gate, telemetry: RecordingTelemetry | None = None) -> Engine:

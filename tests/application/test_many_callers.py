@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -15,19 +15,6 @@ from semantic.domain.identifiers import RequestId
 from semantic.domain.value_objects import FinishReason
 
 THREADS, ROUNDS = 32, 12
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    made = Gate()
-    yield made
-    made.open()
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    with fake_engine() as made:
-        yield made
 
 
 # -- ids ---------------------------------------------------------------------------------------------

@@ -4,9 +4,8 @@ import gc
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import pytest
 from gating import SOON, Gate
 from snapshots import snapshot
 
@@ -15,13 +14,6 @@ from semantic.application.ports.live_board import EngineSnapshot
 from semantic.application.stats_reporter import StatsReporter
 
 FAST = 0.001
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    made = Gate()
-    yield made
-    made.open()
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from talking import MODELS, Desk, is_cold
+from talking import Desk, is_cold
 
 from semantic.adapters.fakes import FakeTokenizer, RecordingTelemetry, fake_batch_engine, fake_engine
 from semantic.adapters.fakes.archive import MemoryArchive
@@ -21,11 +21,6 @@ TERSE = {"enable_thinking": False}
 def rendered(tools: Any, template_kwargs: Any, *messages: tuple[str, str]) -> list[int]:
     said = [{"role": role, "content": content} for role, content in messages]
     return FakeTokenizer().encode_chat(said, ChatOptions.of(tools, template_kwargs))
-
-
-@pytest.fixture(params=list(MODELS))
-def desk(request: pytest.FixtureRequest) -> Desk:
-    return Desk(MODELS[request.param])
 
 
 # -- one prompt --------------------------------------------------------------------------------------
