@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from semantic.adapters.atomic import write_atomically
 from semantic.adapters.fakes.experiments import MemoryResultsStore, example_execution
-from semantic.adapters.reports.atomic import write_atomically
 from semantic.adapters.reports.json_store import JsonResultsStore
 from semantic.application.ports.experiments import ResultsStore
 from semantic.domain.errors import ResultsTooNewError, ResultsUnreadableError

@@ -29,7 +29,6 @@ DataFolder = Annotated[
         "--data", envvar="SEMANTIC_EXPERIMENTS_DATA", help="Where results and reports go; data/ in that folder."
     ),
 ]
-Model = Annotated[str | None, typer.Option(help="A known name, a folder, a .gguf file, or a hub id.")]
 
 FOLDER = Path("experiments")
 

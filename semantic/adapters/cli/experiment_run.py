@@ -18,11 +18,11 @@ from semantic.adapters.cli.experiment_options import (
     DataFolder,
     Folder,
     MakeRunner,
-    Model,
     assignments,
     usage_errors,
 )
 from semantic.adapters.cli.experiment_text import print_execution, print_side_by_side, summary
+from semantic.adapters.cli.options import Model
 from semantic.adapters.cli.output import JsonFlag, complain, print_json, print_table
 from semantic.adapters.reports.folder_catalogue import normalised_id
 from semantic.adapters.reports.junit import write_junit

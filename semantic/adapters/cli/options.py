@@ -14,6 +14,8 @@ from semantic.settings import Settings
 
 OFF = "0 is off."
 
+Model = Annotated[str | None, typer.Option(help="A known name, a folder, a .gguf file, or a hub id.")]
+
 
 def json_object(text: str) -> dict[str, Any]:
     """What a JSON object says."""
@@ -39,7 +41,7 @@ def biases(text: str) -> dict[int, float]:
 class EngineFlags:
     """Which engine: one option for each setting that people change from call to call."""
 
-    model: Annotated[str | None, typer.Option(help="A known name, a folder, a .gguf file, or a hub id.")] = None
+    model: Model = None
     adapter_path: Annotated[Path | None, typer.Option(help="Folder of a LoRA adapter, as mlx_lm.lora writes it.")] = (
         None
     )

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 from cattrs.preconf.json import make_converter
 
-from semantic.adapters.reports.atomic import replacing
+from semantic.adapters.atomic import replacing
 from semantic.application.ports.live_board import EngineSnapshot
 
 _converter = make_converter()

@@ -9,8 +9,8 @@ from typing import Any
 
 from attrs import frozen
 
+from semantic.adapters.atomic import write_atomically
 from semantic.adapters.model_sources.verified_file import sha256_of
-from semantic.adapters.reports.atomic import write_atomically
 
 _NAME = "fingerprints.json"
 _SETTLED_NS = 2 * 10**9

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from semantic.adapters.reports.atomic import write_atomically
+from semantic.adapters.atomic import write_atomically
 from semantic.adapters.reports.formats import visible
 from semantic.adapters.reports.html import html_environment
 from semantic.adapters.reports.index import index_lines, summary_of

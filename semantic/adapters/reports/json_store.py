@@ -13,7 +13,7 @@ from cattrs import Converter, transform_error
 from cattrs.errors import BaseValidationError
 from cattrs.preconf.json import make_converter
 
-from semantic.adapters.reports.atomic import write_atomically
+from semantic.adapters.atomic import write_atomically
 from semantic.adapters.reports.older_results import upgraded
 from semantic.adapters.reports.script_reading import line_matching
 from semantic.domain.errors import ResultsNotWritableError, ResultsTooNewError, ResultsUnreadableError

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree as xml
 
-from semantic.adapters.reports.atomic import write_atomically
+from semantic.adapters.atomic import write_atomically
 from semantic.application.run_experiment import Outcome
 from semantic.domain.errors import ResultsNotWritableError
 from semantic.domain.experiments import CriterionResult, Decision, Execution, Level

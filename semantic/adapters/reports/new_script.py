@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from semantic.adapters.reports.atomic import write_atomically
+from semantic.adapters.atomic import write_atomically
 from semantic.adapters.reports.folder_catalogue import FILE_NAME
 from semantic.adapters.reports.templates import FOLDER
 from semantic.domain.errors import ExperimentDeclarationError, ResultsNotWritableError

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from xxhash import xxh3_128, xxh3_128_hexdigest
 
-from semantic.adapters.reports.atomic import replacing
+from semantic.adapters.atomic import replacing
 from semantic.adapters.storage.agent_json import decode_record, encode_record
 from semantic.adapters.storage.block_file import encode_header, parse_block
 from semantic.application.ports.agent_archive import ArchivedAgent
