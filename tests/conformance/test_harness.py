@@ -73,6 +73,6 @@ def test_a_wrong_token_and_wrong_log_probabilities_are_reported(tmp_path: Any) -
     steps = recorder.steps[0]
     examination.hold(done, steps, CONTEXT)
     with pytest.raises(NotEqualError, match="log-probabilities are off by"):
-        examination.hold(done, [step * 1.01 for step in steps], CONTEXT)
+        examination.hold(done, {place: step * 1.01 for place, step in steps.items()}, CONTEXT)
     with pytest.raises(NotEqualError, match="mlx_lm draws"):
         examination.hold(evolve(done, token_ids=done.token_ids[::-1]), steps, CONTEXT)
