@@ -30,7 +30,8 @@ class HostBlock:
 
     def __init__(self, num_tokens: int) -> None:
         self.num_tokens = num_tokens
-        self._arrays: dict[str, tuple[str, HostArray]] = {}
+        self._headers: dict[str, TensorHeader] = {}
+        self._arrays: dict[str, HostArray] = {}
         self._of_layers: dict[str, dict[str, HostArray]] = {}
         self.nbytes = 0
 
@@ -39,18 +40,15 @@ class HostBlock:
 
     def put(self, name: str, dtype: str, array: HostArray) -> None:
         """Add an array, which nobody else changes any more."""
-        self._arrays[name] = dtype, array
-        layers, number, own = name.split(".", 2)
-        self._of_layers.setdefault(f"{layers}.{number}", {})[own] = array
-        self.nbytes += array.nbytes
+        self._keep(TensorHeader(name, dtype, array.shape), array)
 
     def array(self, name: str) -> HostArray:
         """The array of this name."""
-        return self._arrays[name][1]
+        return self._arrays[name]
 
     def dtype(self, name: str) -> str:
         """The name of its dtype."""
-        return self._arrays[name][0]
+        return self._headers[name].dtype
 
     def of_layer(self, index: int) -> Mapping[str, HostArray]:
         """The arrays of one layer, ``layers.<index>.<name>``, by their own names."""
@@ -58,10 +56,7 @@ class HostBlock:
 
     def tensors(self) -> list[Tensor]:
         """Views of all arrays."""
-        return [
-            Tensor(TensorHeader(name, dtype, array.shape), (_as_bytes(array),))
-            for name, (dtype, array) in self._arrays.items()
-        ]
+        return [Tensor(header, (_as_bytes(self._arrays[name]),)) for name, header in self._headers.items()]
 
     def place(self, check: Callable[[Sequence[TensorHeader]], None]) -> Place:
         """Room for arrays from the store. ``check`` raises ``BlockDamagedError`` for arrays of another block."""
@@ -70,12 +65,23 @@ class HostBlock:
             if any(header.dtype not in DTYPES for header in headers):
                 raise BlockDamagedError(f"the block has arrays of types that are not kept: {list(headers)}")
             check(headers)
+            # One piece of memory for all: hundreds of small ones take longer to find than to fill.
+            memory = np.empty(sum(header.nbytes for header in headers), np.uint8)
+            whole, tensors, start = _as_bytes(memory), [], 0
             for header in headers:
-                empty: HostArray = np.empty(header.shape, DTYPES[header.dtype])
-                self.put(header.name, header.dtype, empty)
-            return self.tensors()
+                end = start + header.nbytes
+                self._keep(header, memory[start:end].view(DTYPES[header.dtype]).reshape(header.shape))
+                tensors.append(Tensor(header, (whole[start:end],)))
+                start = end
+            return tensors
 
         return place
+
+    def _keep(self, header: TensorHeader, array: HostArray) -> None:
+        self._headers[header.name], self._arrays[header.name] = header, array
+        layers, number, own = header.name.split(".", 2)
+        self._of_layers.setdefault(f"{layers}.{number}", {})[own] = array
+        self.nbytes += array.nbytes
 
 
 def expect(headers: Sequence[TensorHeader], expected: Sequence[TensorHeader]) -> None:

@@ -5,10 +5,10 @@ behind the other. ``docs/store-format.md`` has the details.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
-from attrs import frozen
 from xxhash import xxh3_128
 
 from semantic.adapters.storage.filesystem import NewFile, OpenFile, in_groups
@@ -28,19 +28,20 @@ BLOCK_FORMAT = 1
 """Raised when a reader of the previous version could misread a file."""
 
 _LENGTH_BYTES = 8
+_METADATA = b'{"__metadata__":'
 _MOST_HEADER_BYTES = 16 * 1024 * 1024
 
 
 def encode_header(block: BlockToSave) -> bytes:
     """The file's first bytes, up to its arrays."""
-    entries: dict[str, Any] = {"__metadata__": _metadata(block.block)}
+    entries: dict[str, Any] = {}
     start = 0
     for tensor in block.tensors:
         header, end = tensor.header, start + tensor.nbytes
         assert tensor.nbytes == header.nbytes, f"{header} and {tensor.nbytes} bytes of memory"
         entries[header.name] = {"dtype": header.dtype, "shape": header.shape, "data_offsets": (start, end)}
         start = end
-    text = json.dumps(entries, separators=(",", ":")).encode()
+    text = _METADATA + _as_json(_metadata(block.block)) + _as_json(entries).replace(b"{", b"," if entries else b"", 1)
     text += b" " * (-len(text) % _LENGTH_BYTES)
     return len(text).to_bytes(_LENGTH_BYTES, "little") + text
 
@@ -107,9 +108,9 @@ def parse_block(data: bytes) -> BlockToSave:
     """A block from the bytes of a whole file that were verified before; its arrays are views of them."""
     length = int.from_bytes(data[:_LENGTH_BYTES], "little")
     start = _LENGTH_BYTES + length
-    metadata, arrays = _entries(data[:start])
-    _check_offsets(arrays, len(data) - start)
+    entries = _from_json(data[_LENGTH_BYTES:start])
     try:
+        metadata = entries.pop("__metadata__")
         block = StoredBlock(
             hash=BlockHash(bytes.fromhex(metadata["hash"])),
             parent=BlockHash(bytes.fromhex(metadata["parent"])),
@@ -121,47 +122,62 @@ def parse_block(data: bytes) -> BlockToSave:
     except (KeyError, ValueError, TypeError) as exc:
         raise BlockDamagedError(f"its header is not one of ours: {exc!r}") from exc
     view = memoryview(data)[start:]
-    return BlockToSave(block, [Tensor(array.header, (view[slice(*array.offsets)],)) for array in arrays])
+    offset, tensors = 0, []
+    for header in _headers(entries, len(view)):
+        tensors.append(Tensor(header, (view[offset : offset + header.nbytes],)))
+        offset += header.nbytes
+    return BlockToSave(block, tensors)
 
 
-def _parse(head: bytes, published: Published) -> list[TensorHeader]:
+def _parse(head: bytes, published: Published) -> tuple[TensorHeader, ...]:
     """The arrays in the order of their bytes, if this is the block that was published."""
-    metadata, arrays = _entries(head)
-    if metadata != _metadata(published.block):
+    text, metadata = head[_LENGTH_BYTES:], _METADATA + _as_json(_metadata(published.block))
+    if not text.startswith(metadata):
         raise BlockDamagedError("its header is that of another block, or of another format")
-    _check_offsets(arrays, published.nbytes - len(head))
-    return [array.header for array in arrays]
+    return _headers_behind_metadata(text[len(metadata) :], published.nbytes - len(head))
 
 
-def _entries(head: bytes) -> tuple[dict[str, str], list["_Array"]]:
+@lru_cache(maxsize=64)
+def _headers_behind_metadata(text: bytes, num_bytes: int) -> tuple[TensorHeader, ...]:
+    """Kept, for most blocks of a model have the same: to take hundreds of headers apart costs more than reading
+    their arrays, above all when it sets off the garbage collector.
+    """
+    return _headers(_from_json(text.replace(b",", b"{", 1) if text.startswith(b",") else b"{" + text), num_bytes)
+
+
+def _headers(entries: Mapping[str, Any], num_bytes: int) -> tuple[TensorHeader, ...]:
+    """The arrays that a header names: they follow one another without gap or overlap, to the end of the file."""
     try:
-        entries = json.loads(head[_LENGTH_BYTES:])
-        metadata = entries.pop("__metadata__")
-        return metadata, [_entry(name, **entry) for name, entry in entries.items()]
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as exc:
+        arrays = [_entry(name, **entry) for name, entry in entries.items()]
+    except (ValueError, TypeError) as exc:
         raise BlockDamagedError(f"its header is not one of ours: {exc!r}") from exc
-
-
-@frozen
-class _Array:
-    header: TensorHeader
-    offsets: list[int]
-
-
-def _entry(name: str, *, dtype: str, shape: list[int], data_offsets: list[int]) -> _Array:
-    header = TensorHeader(name, dtype, tuple(shape))
-    if dtype not in ITEM_BYTES or not all(type(number) is int and number >= 0 for number in shape):
-        raise ValueError(f"{header}")
-    return _Array(header, data_offsets)
-
-
-def _check_offsets(arrays: Sequence[_Array], num_bytes: int) -> None:
-    """Arrays follow one another without gap or overlap, to the end of the file."""
     start = 0
-    for array in arrays:
-        end = start + array.header.nbytes
-        if array.offsets != [start, end]:
-            raise BlockDamagedError(f"{array.header.name} lies at {array.offsets}, its place is [{start}, {end}]")
+    for header, offsets in arrays:
+        end = start + header.nbytes
+        if offsets != [start, end]:
+            raise BlockDamagedError(f"{header.name} lies at {offsets}, its place is [{start}, {end}]")
         start = end
     if start != num_bytes:
         raise BlockDamagedError(f"its arrays are {num_bytes} bytes where its header says {start}")
+    return tuple(header for header, _ in arrays)
+
+
+def _entry(name: str, *, dtype: str, shape: list[int], data_offsets: list[int]) -> tuple[TensorHeader, list[int]]:
+    header = TensorHeader(name, dtype, tuple(shape))
+    if dtype not in ITEM_BYTES or not all(type(number) is int and number >= 0 for number in shape):
+        raise ValueError(f"{header}")
+    return header, data_offsets
+
+
+def _as_json(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, separators=(",", ":")).encode()
+
+
+def _from_json(text: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise BlockDamagedError(f"its header is not one of ours: {exc!r}") from exc
+    if not isinstance(content, dict):
+        raise BlockDamagedError(f"its header is {type(content).__name__}, not an object")
+    return content
