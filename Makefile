@@ -12,6 +12,10 @@ PYTHON ?=
 CANDIDATES := $(PYTHON) python3.13 python3.12 python3.11 python3
 SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 
+# Test files run in two processes, for most keep one core busy; those on the default model keep all, and run in one.
+WORKERS := 2
+IN_PARALLEL := --numprocesses=$(WORKERS) --dist=loadfile
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # A name on PATH may be a shim that cannot run, or a Python without venv: only one that really works counts.
@@ -52,11 +56,12 @@ lint: install  ## style, format, types, import contracts
 
 .PHONY: test
 test: lint model  ## lint and all tests
-	$(BIN)/pytest
+	$(BIN)/pytest $(IN_PARALLEL) -m "not model"
+	$(BIN)/pytest -m model
 
 .PHONY: test-fast
 test-fast: install  ## the tests on fakes: no model, no MLX
-	$(BIN)/pytest -m "not model and not zoo and not mlx"
+	$(BIN)/pytest $(IN_PARALLEL) -m "not model and not zoo and not mlx"
 
 .PHONY: architectures
 architectures: install  ## run every architecture against mlx_lm and write docs/architectures.md

@@ -9,6 +9,8 @@ from hypothesis import settings
 
 from semantic.adapters.mlx import blas
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the cores are taken by processes already
 blas.activate()
 
 settings.register_profile("without deadlines", deadline=None)  # an example is slow when others have the processor

@@ -42,7 +42,7 @@ EXPERIMENT = Experiment(
     title="Quality of quantised keys and values",
     sprint="4 - Quantised KV",
     owner="QE",
-    expected_duration="about 4 minutes quick, 40 minutes full, on 2 cores",
+    expected_duration="about 10 minutes quick, 2 hours full, on 2 cores",
     objective=(
         "Say what keys and values in 8, 8/4 and 4 bits, at rest and in compute, cost in perplexity, in divergence from "
         "exact ones and in what is remembered from far back, and hold 4 bits at rest against mlx_lm's rounding in as "

@@ -34,7 +34,7 @@ EXPERIMENT = Experiment(
     title="Capacity",
     sprint="4 - Quantised KV",
     owner="QE",
-    expected_duration="about 3 minutes quick, 45 minutes full, on 2 cores",
+    expected_duration="about 8 minutes quick, 1 hour full, on 2 cores",
     objective=(
         "Count how many agents' contexts stay in memory under one budget when blocks at rest are exact, in 8 bits and "
         "in 4 bits, and hold the count against what 16-bit keys and values would allow."

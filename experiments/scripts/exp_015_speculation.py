@@ -39,7 +39,7 @@ EXPERIMENT = Experiment(
     title="Speculation: identity and speed",
     sprint="5 - Under load",
     owner="SE",
-    expected_duration="about 5 minutes quick, 40 minutes full, on 2 cores",
+    expected_duration="about 6 minutes quick, 40 minutes full, on 2 cores",
     objective=(
         "Prove that drafts from the context change no token of any sequence, alone or in a batch, and find out how "
         "much faster a model that copies becomes, and whether one that doesn't becomes slower."

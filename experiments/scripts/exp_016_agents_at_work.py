@@ -35,7 +35,7 @@ EXPERIMENT = Experiment(
     title="Agents at work",
     sprint="5 - Under load",
     owner="ML",
-    expected_duration="about 3 minutes quick, 20 minutes full, on 2 cores",
+    expected_duration="about 5 minutes quick, 20 minutes full, on 2 cores",
     objective=(
         "Measure the time to first token of agents over two whole scenarios, phase by phase, with memory and without, "
         "and prove that memory changes nothing that is said and that no turn computes more than its message."

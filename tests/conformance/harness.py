@@ -52,6 +52,10 @@ class Expected:
     tokens: tuple[int, ...]
     logprobs: Array
 
+    def of(self, steps: int) -> "Expected":
+        """The first of them."""
+        return Expected(self.tokens[:steps], self.logprobs[:steps])
+
 
 @define
 class Recorder:
@@ -102,13 +106,13 @@ class Examination:
     # -- the two sides ---------------------------------------------------------------------------
 
     def expected(self, context: Sequence[int], steps: int) -> Expected:
-        """mlx_lm's own run, from nothing."""
-        key = (*context, steps)
-        if key not in self._expected:
+        """The first ``steps`` of mlx_lm's own run, from nothing."""
+        key = tuple(context)
+        if key not in self._expected or len(self._expected[key].tokens) < steps:
             drawn = list(generate_step(mx.array(context), self.model, max_tokens=steps, prefill_step_size=CHUNK))
             logprobs = np.stack([np.array(logprobs.astype(mx.float32)) for _, logprobs in drawn])
             self._expected[key] = Expected(tuple(token for token, _ in drawn), logprobs)
-        return self._expected[key]
+        return self._expected[key].of(steps)
 
     @contextlib.contextmanager
     def opened(self, **options: Any) -> Iterator[tuple[semantic.Engine, Recorder]]:

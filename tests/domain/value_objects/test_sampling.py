@@ -82,7 +82,7 @@ def test_parameters_with_biases_and_processors_are_hashable_and_may_be_evolved()
         {"frequency_penalty": 0.5},
         {"logits_processors": nothing},
     ],
-    ids=str,
+    ids=lambda given: ", ".join(given),
 )
 def test_a_bias_a_penalty_or_a_processor_changes_logits(given: dict[str, Any]) -> None:
     assert SamplingParams(**given).changes_logits
