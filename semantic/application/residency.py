@@ -13,6 +13,9 @@ from semantic.domain.entities import Sequence, SequenceState
 from semantic.domain.identifiers import RequestId
 from semantic.domain.value_objects import Reuse, Workspace
 
+_READ_AHEAD = 4
+"""For how many of those that wait blocks are read from the store."""
+
 
 def can_preempt(reuse: Reuse, profile: ModelProfile) -> bool:
     """Whether a sequence can be taken up again just where it was, as it was.
@@ -65,10 +68,13 @@ class Residency:
         self._scheduler.admit(self._try_to_admit, self._clock.monotonic())
 
     def prefetch(self) -> None:
-        """Bring from the store what those will need who have to wait for their turn."""
+        """Bring from the store what the next in line will need.
+
+        Of those behind them nothing: it would be evicted again for whoever is before them.
+        """
         if self._cache.transfer.tier is None:
             return
-        for sequence in self._scheduler.waiting:
+        for sequence in self._scheduler.next_in_line(_READ_AHEAD, self._clock.monotonic()):
             request = self._requests[sequence.request_id]
             if not request.is_prefetched:
                 request.is_prefetched = True

@@ -108,7 +108,7 @@ class Scheduler:
             self._shares.note_turn(self._tickets[sequence.request_id].client, now)
         if self.is_full and not any(self._urgency(other, now) for other in self.running):
             return  # nobody would make room for anybody
-        for sequence in nsmallest(_MOST_TRIES, self.waiting, key=lambda sequence: self._turn(sequence, now)):
+        for sequence in self.next_in_line(_MOST_TRIES, now):
             if self.is_full and self.victim(now, below=sequence) is None:
                 return
             admission = try_to_admit(sequence)
@@ -117,6 +117,10 @@ class Scheduler:
             if admission is Admission.ADMITTED:
                 self.waiting.remove(sequence)
                 self.running.append(sequence)
+
+    def next_in_line(self, count: int, now: float) -> list[Sequence]:
+        """The first ``count`` of those that wait, in the order in which they are tried."""
+        return nsmallest(count, self.waiting, key=lambda sequence: self._turn(sequence, now))
 
     @property
     def is_full(self) -> bool:

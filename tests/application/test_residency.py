@@ -5,6 +5,7 @@ from typing import Any
 import attrs
 import pytest
 from driving import Driven, cold, driven, driven_with_store
+from storing import prompt as varied
 
 from semantic.adapters.fakes import FakeModel, RecordingTelemetry
 from semantic.adapters.fakes.store import MemoryStore
@@ -174,6 +175,22 @@ def test_nobody_gives_way_while_what_is_read_ahead_will_make_room() -> None:
     some.run()
     assert [tokens(some, i) for i in ids] == [cold(FIRST, 40), cold(SECOND, 40), cold(THIRD * 2, 2)]
     assert preempted(some) == []
+
+
+def test_only_for_the_next_in_line_is_the_store_read_ahead() -> None:
+    store = MemoryStore()
+    left = driven_with_store(store)
+    prompts = [varied(33, seed=3 * number) for number in range(8)]
+    for one in prompts:
+        left.generate(one, max_tokens=1)
+    some = driven_with_store(store, FakeModel(), blocks=64, max_num_seqs=1)
+    some.submit(FIRST, max_tokens=20)
+    some.step()
+    ids = [some.submit(one, max_tokens=1) for one in prompts]
+    some.step(5)
+    assert some.engine.pool.num_in_use == 3 + 4 * 2  # its own, and two whole blocks of each that are on their way
+    some.run()
+    assert [tokens(some, i) for i in ids] == [cold(one, 1) for one in prompts]
 
 
 def test_what_one_would_need_that_does_not_fit_is_not_kept_from_others() -> None:
