@@ -52,9 +52,9 @@ class Reader:
     def __init__(self) -> None:
         self.content: dict[str, bytearray] = {}
 
-    def __call__(self, headers: Sequence[TensorHeader]) -> list[Tensor]:
+    def __call__(self, headers: Sequence[TensorHeader]) -> list[memoryview]:
         self.content = {header.name: bytearray(PAYLOAD // 2) for header in headers}
-        return [Tensor(header, self._pieces(header.name)) for header in headers]
+        return [piece for header in headers for piece in self._pieces(header.name)]
 
     def _pieces(self, name: str) -> tuple[memoryview, ...]:
         whole = memoryview(self.content[name])

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from attrs import frozen
 
 from semantic.application.batch_engine import BlockPoolBatchEngine
-from semantic.application.ports.block_store import BlockToSave, StoredBlock, Tensor
+from semantic.application.ports.block_store import BlockToSave, StoredBlock, Tensor, fill, pieces_of
 from semantic.domain.entities import KVBlock
 from semantic.domain.errors import AgentFileError, BlockDamagedError, StoreError
 from semantic.domain.identifiers import BlockHash, BlockId
@@ -123,8 +123,7 @@ class TakingIn:
     def _receive(self, block: KVBlock, block_id: BlockId, imported: BlockToSave) -> None:
         try:
             place = self._engine.model.memory.receive(block_id, block.num_tokens)
-            for there, here in zip(place([one.header for one in imported.tensors]), imported.tensors, strict=True):
-                _copy(here, there)
+            fill(place([one.header for one in imported.tensors]), b"".join(pieces_of(imported.tensors)))
         except (BlockDamagedError, ValueError) as exc:
             self._transfer.release([block_id])
             raise AgentFileError(f"the file's blocks are not those that this model keeps: {exc}") from exc
@@ -172,10 +171,3 @@ def hold_or_read(engine: BlockPoolBatchEngine, block: KVBlock) -> BlockId | None
         transfer.release([block_id])
         return None
     return block_id
-
-
-def _copy(source: Tensor, target: Tensor) -> None:
-    content, start = b"".join(source.pieces), 0
-    for piece in target.pieces:
-        piece[:] = content[start : start + piece.nbytes]
-        start += piece.nbytes

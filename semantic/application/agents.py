@@ -17,7 +17,7 @@ from semantic.application.chat_context import ChatContext, Said
 from semantic.application.chat_options import Tools, chat_options
 from semantic.application.owner_thread import OwnerThread, Submission
 from semantic.application.ports.agent_archive import AgentArchive, ArchivedAgent
-from semantic.application.ports.block_store import BlockToSave, Place, Tensor, TensorHeader, scratch
+from semantic.application.ports.block_store import BlockToSave, Scratch
 from semantic.application.ports.telemetry import Telemetry
 from semantic.application.requests import Request
 from semantic.domain.errors import (
@@ -244,14 +244,14 @@ class Agents:
             if one.tensors is not None:
                 yield BlockToSave(one.block, one.tensors)
                 continue
-            tensors: list[Tensor] = []
+            scratch = Scratch()
             try:
                 assert self._engine.tier is not None
-                self._engine.tier.store.load(one.block.hash, _remembering(tensors))
+                self._engine.tier.store.load(one.block.hash, scratch)
             except StoreError as error:
                 self._telemetry.warning("agent.export.incomplete", from_token=one.block.start, error=str(error))
                 return
-            yield BlockToSave(one.block, tensors)
+            yield BlockToSave(one.block, scratch.tensors)
 
     def import_agent(self, path: Path, name: str | None, namespace: str) -> Agent:
         """Bring back an agent from a file."""
@@ -295,16 +295,6 @@ class Agents:
         """Wait for the store; whatever it could not write is computed again."""
         while not wait([written], timeout=0.2).done:
             self._owner.refuse_if_over()
-
-
-def _remembering(tensors: list[Tensor]) -> Place:
-    """A place in fresh memory, which ``tensors`` then name."""
-
-    def place(headers: Sequence[TensorHeader]) -> Sequence[Tensor]:
-        tensors[:] = scratch(headers)
-        return tensors
-
-    return place
 
 
 def _other(name: str, keyword: str, what: str) -> AgentExistsError:

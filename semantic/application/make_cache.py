@@ -14,6 +14,7 @@ from semantic.domain.entities import KVBlock
 from semantic.domain.services import BlockPool, PrefixIndex
 from semantic.domain.services.references import References
 from semantic.domain.value_objects import CacheContext, KVPrecision, Reuse
+from semantic.domain.value_objects.rest_precision import CODES
 
 EXPECTED_BLOCKS = 32
 """Blocks that are made room for when an engine is opened on a store: a long context, of those that are there."""
@@ -28,13 +29,19 @@ def cache_context(profile: ModelProfile) -> CacheContext:
         model=profile.fingerprint,
         layers=hashlib.sha256(layers.encode()).hexdigest(),
         block_tokens=spec.block_tokens,
-        kv_precision=json.dumps({**_fields(spec.precision), "at_rest": profile.kv_at_rest}, sort_keys=True),
+        kv_precision=json.dumps({**_fields(spec.precision), "at_rest": _at_rest(profile)}, sort_keys=True),
         compute_dtype=profile.compute_dtype,
         cache_layout=profile.cache_layout,
         numerics=profile.numerics,
         lane=f"chunks of {profile.prefill_step_size}" if is_chunked else "token",
         adapters=profile.adapters,
     )
+
+
+def _at_rest(profile: ModelProfile) -> str:
+    """Blocks whose codes another version made are not found: they would be read as other numbers."""
+    exact = profile.kv_at_rest == "exact"
+    return profile.kv_at_rest if exact else f"{profile.kv_at_rest}, codes {CODES}"
 
 
 def _fields(precision: KVPrecision) -> dict[str, object]:

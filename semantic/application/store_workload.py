@@ -8,10 +8,10 @@ from attrs import frozen
 from semantic.application.ports.block_store import (
     BlockStore,
     BlockToSave,
+    Scratch,
     StoredBlock,
     Tensor,
     TensorHeader,
-    scratch,
 )
 from semantic.domain.identifiers import BlockHash
 from semantic.domain.value_objects import AgentKind, AgentRecord, block_hash, pack_tokens
@@ -67,14 +67,9 @@ def blocks(chain: int, count: int, block_bytes: int) -> list[BlockToSave]:
 
 def holds_what_was_saved(store: BlockStore, block_hash: BlockHash) -> bool:
     """Whether a block of :func:`blocks` is as it was saved. Raises ``BlockMissingError``, ``BlockDamagedError``."""
-    tensors: list[Tensor] = []
-
-    def place(headers: Sequence[TensorHeader]) -> list[Tensor]:
-        tensors[:] = scratch(headers)
-        return tensors
-
-    store.load(block_hash, place)
-    return all(b"".join(tensor.pieces) == _contents(block_hash, tensor.nbytes) for tensor in tensors)
+    scratch = Scratch()
+    store.load(block_hash, scratch)
+    return all(b"".join(tensor.pieces) == _contents(block_hash, tensor.nbytes) for tensor in scratch.tensors)
 
 
 def _tensor(name: BlockHash, nbytes: int) -> Tensor:

@@ -14,7 +14,6 @@ from semantic.application.ports.block_store import (
     BlockToSave,
     StoredAgent,
     StoredBlock,
-    Tensor,
     TensorHeader,
 )
 from semantic.domain.errors import BlockDamagedError, BlockMissingError, StoreError, StoreFullError
@@ -110,7 +109,7 @@ def test_saving_nothing_is_fine(store: BlockStore) -> None:
 
 
 def test_an_unknown_block_is_missing_and_no_memory_is_asked_for(store: BlockStore) -> None:
-    def place(headers: Sequence[TensorHeader]) -> Sequence[Tensor]:
+    def place(headers: Sequence[TensorHeader]) -> Sequence[memoryview]:
         raise AssertionError
 
     with pytest.raises(BlockMissingError):
@@ -118,7 +117,7 @@ def test_an_unknown_block_is_missing_and_no_memory_is_asked_for(store: BlockStor
 
 
 def test_a_block_that_place_refuses_is_no_longer_published(store: BlockStore) -> None:
-    def place(headers: Sequence[TensorHeader]) -> Sequence[Tensor]:
+    def place(headers: Sequence[TensorHeader]) -> Sequence[memoryview]:
         assert [(header.name, header.dtype, header.shape) for header in headers] == [
             ("layers.0.keys", "F32", (5, 100)),
             ("layers.0.values", "F32", (5, 100)),

@@ -8,7 +8,7 @@ from attrs import define, field
 
 from semantic.adapters.fakes import FakeModel
 from semantic.application.engine_options import EngineOptions
-from semantic.application.ports.block_store import Tensor, TensorHeader
+from semantic.application.ports.block_store import Tensor, TensorHeader, fill
 from semantic.application.ports.model import CacheMemory, DecodeRow, LanguageModel, SequenceCache
 from semantic.domain.errors import BlockDamagedError
 from semantic.domain.identifiers import BlockId
@@ -314,14 +314,7 @@ def copied(tensors: Sequence[Tensor]) -> list[tuple[TensorHeader, bytes]]:
 
 def received(model: LanguageModel, block_id: BlockId, count: int, kept: list[tuple[TensorHeader, bytes]]) -> None:
     place = model.memory.receive(block_id, count)
-    tensors = place([header for header, _ in kept])
-    assert [tensor.header for tensor in tensors] == [header for header, _ in kept]
-    for tensor, (_, content) in zip(tensors, kept, strict=True):
-        start = 0
-        for piece in tensor.pieces:
-            piece[:] = content[start : start + piece.nbytes]
-            start += piece.nbytes
-        assert start == len(content)
+    fill(place([header for header, _ in kept]), b"".join(content for _, content in kept))
 
 
 @pytest.mark.parametrize("length", [(0, 5), (1, 0), (1, 5)])

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from attrs import define, field
 
-from semantic.application.ports.block_store import Place, Tensor, TensorHeader
+from semantic.application.ports.block_store import Place, Tensor, TensorHeader, pieces_of
 from semantic.domain.errors import BlockDamagedError
 from semantic.domain.identifiers import BlockId
 from semantic.domain.value_objects import ModelCacheSpec, Reuse
@@ -129,12 +129,12 @@ class FakeMemory:
         """Room for token ids."""
         block = self._block(block_id)
 
-        def place(headers: Sequence[TensorHeader]) -> list[Tensor]:
+        def place(headers: Sequence[TensorHeader]) -> list[memoryview]:
             tensor = self._tensor(block, num_tokens)
             if [header for header in headers if header.name != "state"] != [tensor.header]:
                 raise BlockDamagedError(f"the block holds {headers}, expected {tensor.header}")
             block.rows, block.has_state = num_tokens, len(headers) > 1
-            return [tensor, *([_STATE] if block.has_state else [])]
+            return pieces_of([tensor, *([_STATE] if block.has_state else [])])
 
         return place
 

@@ -15,8 +15,8 @@ from semantic.application.ports.block_store import (
     StoredAgent,
     StoredBlock,
     StoreStats,
-    Tensor,
     TensorHeader,
+    fill,
 )
 from semantic.domain.errors import BlockDamagedError, BlockMissingError, StoreError, StoreFullError
 from semantic.domain.identifiers import BlockHash
@@ -87,8 +87,7 @@ class MemoryStore:
             try:
                 if kept.damaged:
                     raise BlockDamagedError(f"block {block_hash.hex()} is damaged")
-                for tensor, content in zip(place(kept.headers), kept.contents, strict=True):
-                    _fill(tensor, content)
+                fill(place(kept.headers), b"".join(kept.contents))
             except BlockDamagedError:
                 del self._blocks[block_hash]
                 raise
@@ -202,11 +201,3 @@ class MemoryStore:
 def _copy(block: BlockToSave) -> _Kept:
     headers = tuple(tensor.header for tensor in block.tensors)
     return _Kept(block.block, headers, tuple(b"".join(tensor.pieces) for tensor in block.tensors))
-
-
-def _fill(tensor: Tensor, content: bytes) -> None:
-    assert tensor.nbytes == len(content), "place gave other memory"
-    start = 0
-    for piece in tensor.pieces:
-        piece[:] = content[start : start + piece.nbytes]
-        start += piece.nbytes

@@ -1,6 +1,7 @@
 """A block's arrays in host memory, by name: what was sealed, or what came from the store."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,62 +27,88 @@ DTYPES: dict[str, Any] = {
 
 
 class HostBlock:
-    """Arrays of ``num_tokens`` tokens, each with its dtype's name; immutable once it is filled."""
+    """Arrays of ``num_tokens`` tokens, each with its dtype's name; immutable once it is filled.
+
+    What comes from the store is one piece of memory, of which arrays are views that are made when they are asked for:
+    to make hundreds at once takes longer than to read them.
+    """
 
     def __init__(self, num_tokens: int) -> None:
         self.num_tokens = num_tokens
-        self._headers: dict[str, TensorHeader] = {}
+        self._layout = _Layout()
         self._arrays: dict[str, HostArray] = {}
-        self._of_layers: dict[str, dict[str, HostArray]] = {}
+        self._memory: HostArray = np.empty(0, np.uint8)
         self.nbytes = 0
 
     def __contains__(self, name: str) -> bool:
-        return name in self._arrays
+        return name in self._layout.headers
 
     def put(self, name: str, dtype: str, array: HostArray) -> None:
         """Add an array, which nobody else changes any more."""
-        self._keep(TensorHeader(name, dtype, array.shape), array)
+        assert not self._memory.size, "a block from the store is complete"
+        self._layout.add(TensorHeader(name, dtype, array.shape))
+        self._arrays[name] = array
+        self.nbytes += array.nbytes
 
     def array(self, name: str) -> HostArray:
         """The array of this name."""
-        return self._arrays[name]
+        if name in self._arrays:
+            return self._arrays[name]
+        header, start = self._layout.headers[name], self._layout.starts[name]
+        flat: HostArray = self._memory[start : start + header.nbytes].view(DTYPES[header.dtype])
+        return flat.reshape(header.shape)
 
     def dtype(self, name: str) -> str:
         """The name of its dtype."""
-        return self._headers[name].dtype
+        return self._layout.headers[name].dtype
 
     def of_layer(self, index: int) -> Mapping[str, HostArray]:
         """The arrays of one layer, ``layers.<index>.<name>``, by their own names."""
-        return self._of_layers[f"layers.{index}"]
+        names = self._layout.of_layers[f"layers.{index}"]
+        return {own: self.array(name) for own, name in names.items()}
 
     def tensors(self) -> list[Tensor]:
         """Views of all arrays."""
-        return [Tensor(header, (_as_bytes(self._arrays[name]),)) for name, header in self._headers.items()]
+        return [Tensor(header, (_as_bytes(self.array(name)),)) for name, header in self._layout.headers.items()]
 
-    def place(self, check: Callable[[Sequence[TensorHeader]], None]) -> Place:
+    def place(self, check: Callable[[tuple[TensorHeader, ...]], None]) -> Place:
         """Room for arrays from the store. ``check`` raises ``BlockDamagedError`` for arrays of another block."""
 
-        def place(headers: Sequence[TensorHeader]) -> list[Tensor]:
-            if any(header.dtype not in DTYPES for header in headers):
-                raise BlockDamagedError(f"the block has arrays of types that are not kept: {list(headers)}")
+        def place(headers: Sequence[TensorHeader]) -> list[memoryview]:
+            headers = tuple(headers)
             check(headers)
-            # One piece of memory for all: hundreds of small ones take longer to find than to fill.
-            memory = np.empty(sum(header.nbytes for header in headers), np.uint8)
-            whole, tensors, start = _as_bytes(memory), [], 0
-            for header in headers:
-                end = start + header.nbytes
-                self._keep(header, memory[start:end].view(DTYPES[header.dtype]).reshape(header.shape))
-                tensors.append(Tensor(header, (whole[start:end],)))
-                start = end
-            return tensors
+            layout = _layout_of(headers)
+            self._layout, self._memory, self.nbytes = layout, np.empty(layout.nbytes, np.uint8), layout.nbytes
+            return [_as_bytes(self._memory)]
 
         return place
 
-    def _keep(self, header: TensorHeader, array: HostArray) -> None:
-        self._headers[header.name], self._arrays[header.name] = header, array
+
+class _Layout:
+    """What arrays there are, and where those lie that follow one another in one piece of memory."""
+
+    def __init__(self) -> None:
+        self.headers: dict[str, TensorHeader] = {}
+        self.starts: dict[str, int] = {}
+        self.of_layers: dict[str, dict[str, str]] = {}
+        self.nbytes = 0
+
+    def add(self, header: TensorHeader) -> None:
+        self.headers[header.name], self.starts[header.name] = header, self.nbytes
         layers, number, own = header.name.split(".", 2)
-        self._of_layers.setdefault(f"{layers}.{number}", {})[own] = array
-        self.nbytes += array.nbytes
+        self.of_layers.setdefault(f"{layers}.{number}", {})[own] = header.name
+        self.nbytes += header.nbytes
+
+
+@lru_cache(maxsize=64)
+def _layout_of(headers: tuple[TensorHeader, ...]) -> _Layout:
+    """Shared by all blocks that hold the same arrays, as most blocks of a model do."""
+    if any(header.dtype not in DTYPES or header.name.count(".") < 2 for header in headers):
+        raise BlockDamagedError(f"the block has arrays of types or names that are not kept: {list(headers)}")
+    layout = _Layout()
+    for header in headers:
+        layout.add(header)
+    return layout
 
 
 def expect(headers: Sequence[TensorHeader], expected: Sequence[TensorHeader]) -> None:

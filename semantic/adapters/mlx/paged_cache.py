@@ -15,7 +15,7 @@ from semantic.adapters.mlx.host_block import expect as expect_headers
 from semantic.adapters.mlx.page_arena import PageArena
 from semantic.adapters.mlx.paged_attention import PagedAttention
 from semantic.adapters.mlx.paged_forward import FlatForward, Forward, PagedLayer
-from semantic.application.ports.block_store import Place, Tensor, TensorHeader
+from semantic.application.ports.block_store import Place, Tensor, TensorHeader, pieces_of
 from semantic.domain.identifiers import BlockId
 from semantic.domain.value_objects import ModelCacheSpec
 
@@ -118,9 +118,9 @@ class PagedMemory:
         """The page's first rows, to be written."""
         tensors = self._tensors(self._slot(block_id), num_tokens)
 
-        def place(headers: Sequence[TensorHeader]) -> list[Tensor]:
+        def place(headers: Sequence[TensorHeader]) -> list[memoryview]:
             expect_headers(headers, [tensor.header for tensor in tensors])
-            return tensors
+            return pieces_of(tensors)
 
         return place
 

@@ -1,6 +1,6 @@
 """Keys and values of a sealed block, quantised: into a block's arrays and back."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -39,7 +39,8 @@ class RowsAtRest:
     def __init__(self, spec: ModelCacheSpec, codec: RowCodec) -> None:
         self._codec = codec
         self._layers = {i: layer for i, layer in enumerate(spec.layers) if layer.kind is LayerKind.FULL}
-        self._expected = lru_cache(maxsize=16)(self._headers)  # all full blocks have the same
+        self.check = lru_cache(maxsize=16)(self._check)
+        """Raise ``BlockDamagedError`` unless these headers, a tuple, are those of so many tokens' arrays."""
 
     def nbytes(self, num_tokens: int) -> int:
         """Bytes that so many tokens take."""
@@ -62,17 +63,18 @@ class RowsAtRest:
         else:
             self._codec.decode(arrays, keys, values)
 
-    def check(self, headers: Sequence[TensorHeader], num_tokens: int) -> None:
-        """Raise ``BlockDamagedError`` unless these are the arrays of so many tokens; states are passed over."""
+    def _check(self, headers: tuple[TensorHeader, ...], num_tokens: int) -> None:
+        """States are passed over. Most blocks have the same arrays, so one that was right need not be looked at."""
         rows = [header for header in headers if ".state" not in header.name]
         names = {header.name for header in rows}
-        expect(rows, self._expected(num_tokens, frozenset(i for i in self._layers if f"layers.{i}.keys" in names)))
+        expected = [
+            header
+            for i, layer in self._layers.items()
+            for header in self._headers(i, layer, num_tokens, exact=f"layers.{i}.keys" in names)
+        ]
+        expect(rows, expected)
 
-    def _headers(self, tokens: int, exact: frozenset[int]) -> list[TensorHeader]:
-        """The arrays of a block whose layers ``exact`` are not quantised."""
-        return [header for i, layer in self._layers.items() for header in self._of(i, layer, tokens, exact=i in exact)]
-
-    def _of(self, index: int, layer: LayerSpec, tokens: int, *, exact: bool) -> Iterator[TensorHeader]:
+    def _headers(self, index: int, layer: LayerSpec, tokens: int, *, exact: bool) -> Iterator[TensorHeader]:
         heads, key_dim, value_dim = layer.kv_heads, layer.key_head_dim, layer.value_head_dim
         shapes = self._codec.shapes(heads, tokens, key_dim, value_dim)
         if exact:

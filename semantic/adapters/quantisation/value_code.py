@@ -4,6 +4,10 @@ The rotation is a Hadamard matrix. It spreads what stands out in single channels
 are then spread like a normal distribution: a group spans less, and is as wide below zero as above, so it needs no
 offset. The scale stays the token's own: tokens that many others attend to have small values, and a scale shared with
 their neighbours would drown them.
+
+To rotate back is most of the work of decoding. A Hadamard matrix is made of four of half its size, one of them
+negative: the halves of all vectors lie one behind the other, are added and subtracted as integers, and each is then
+rotated by the smaller matrix.
 """
 
 from functools import cache
@@ -25,6 +29,8 @@ class ValueCode:
     def __init__(self, levels: int, group: int) -> None:
         self._levels, self._group = levels, group
         self._rotation = hadamard(min(group & -group, _LARGEST_ROTATION))
+        self._half = self._rotation[: len(self._rotation) // 2, : len(self._rotation) // 2]
+        self._sums = np.int8 if 2 * levels < 128 else np.int16
         self._zero = levels // 2
         span = _SPAN_OF_FEW if levels < 16 else 1.0
         self._step = np.float32(span / ((levels - 1) / 2))
@@ -39,20 +45,24 @@ class ValueCode:
         np.rint(rotated, out=rotated)
         rotated += self._zero
         codes = np.clip(rotated, 0, self._levels - 1, out=rotated).astype(np.uint8)
-        return {"codes": pack(codes.reshape(-1), self._levels), "scales": scales}
+        halves = np.moveaxis(codes.reshape(-1, 2, len(self._half)), 1, 0)
+        return {"codes": pack(halves.reshape(-1), self._levels), "scales": scales}
 
     def decode(self, arrays: Arrays, values: Floats) -> None:
-        """Write what was encoded into ``values``, which may be a view.
-
-        The codes are rotated as they are, not from zero on: a constant rotates into the first channel alone.
-        """
-        codes = unpack(arrays["codes"], self._levels, values.size)
-        rotated = self._rotate(codes.astype(np.float32))  # the matrix is its own inverse
-        rotated[:, 0] -= self._zero * np.float32(np.sqrt(len(self._rotation)))
-        scales = np.repeat(arrays["scales"].astype(np.float32), self._group // len(self._rotation), axis=-1)
-        turned = rotated.reshape(*values.shape[:2], -1, len(self._rotation))
-        np.multiply(turned, scales[..., None], out=turned)
-        values[:] = turned.reshape(values.shape)
+        """Write what was encoded into ``values``, which may be a view; the matrix is its own inverse."""
+        half = len(self._half)
+        codes = unpack(arrays["codes"], self._levels, values.size).reshape(2, -1)
+        sums = np.empty(codes.shape, self._sums)
+        np.add(codes[0], codes[1], out=sums[0], dtype=self._sums)
+        np.subtract(codes[0], codes[1], out=sums[1], dtype=self._sums)
+        sums[0] -= 2 * self._zero
+        numbers = sums.astype(np.float32).reshape(2, -1, half)
+        rotated = np.empty((numbers.shape[1], 2, half), np.float32)
+        for i in range(2):
+            np.matmul(numbers[i], self._half, out=rotated[:, i])
+        pieces = *values.shape[:2], -1, self._group // len(self._rotation), len(self._rotation)
+        scales = arrays["scales"].astype(np.float32)[..., None, None]
+        np.multiply(rotated.reshape(pieces), scales, out=values.reshape(pieces))
 
     def _rotate(self, numbers: Floats) -> Floats:
         return numbers.reshape(-1, len(self._rotation)) @ self._rotation

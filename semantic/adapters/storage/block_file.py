@@ -68,10 +68,10 @@ def read_block(file: OpenFile, published: Published, place: Place) -> None:
         raise BlockDamagedError(f"it has {file.size} bytes where {published.nbytes} were written")
     head = _read_head(file)
     digest = xxh3_128(head)
-    tensors = place(_parse(head, published))
-    assert sum(tensor.nbytes for tensor in tensors) == file.size - len(head), "place gave other memory"
+    memory = place(_parse(head, published))
+    assert sum(piece.nbytes for piece in memory) == file.size - len(head), "place gave other memory"
     offset = len(head)
-    for group in in_groups(piece for tensor in tensors for piece in tensor.pieces):
+    for group in in_groups(memory):
         offset += file.read(group, offset)
         for piece in group:
             digest.update(piece)
@@ -134,7 +134,7 @@ def _parse(head: bytes, published: Published) -> tuple[TensorHeader, ...]:
     text, metadata = head[_LENGTH_BYTES:], _METADATA + _as_json(_metadata(published.block))
     if not text.startswith(metadata):
         raise BlockDamagedError("its header is that of another block, or of another format")
-    return _headers_behind_metadata(text[len(metadata) :], published.nbytes - len(head))
+    return _headers_behind_metadata(text[len(metadata) :].rstrip(b" "), published.nbytes - len(head))
 
 
 @lru_cache(maxsize=64)

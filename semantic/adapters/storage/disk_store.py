@@ -20,10 +20,10 @@ from semantic.application.ports.block_store import (
     BlockToSave,
     ContextStats,
     Place,
+    Scratch,
     StoredAgent,
     StoredBlock,
     StoreStats,
-    scratch,
 )
 from semantic.application.ports.telemetry import Telemetry
 from semantic.domain.errors import (
@@ -280,7 +280,7 @@ class DiskStore:
 
     def _damage(self, published: Published) -> str:
         try:
-            self._folder.read(published, scratch)
+            self._folder.read(published, Scratch())
         except FileNotFoundError:
             return "its file is gone"
         except (BlockDamagedError, OSError) as exc:

@@ -18,7 +18,7 @@ ITEM_BYTES = {
 """safetensors' names of element types, and the bytes of one element."""
 
 
-@frozen
+@frozen(cache_hash=True)
 class TensorHeader:
     """One named array without its bytes. ``dtype`` is one of :data:`ITEM_BYTES`."""
 
@@ -68,16 +68,37 @@ class BlockToSave:
     tensors: Sequence[Tensor]
 
 
-Place = Callable[[Sequence[TensorHeader]], Sequence[Tensor]]
-"""Given what a file holds, where its arrays shall go: writable tensors of the same headers in the same order.
+Place = Callable[[Sequence[TensorHeader]], Sequence[memoryview]]
+"""Given what a file holds, where it shall go: writable memory which, joined, takes the arrays one behind the other.
 
 Raises :class:`~semantic.domain.errors.BlockDamagedError` if these are not the arrays of such a block.
 """
 
 
-def scratch(headers: Sequence[TensorHeader]) -> list[Tensor]:
-    """Fresh memory for such arrays: a :data:`Place` for whoever wants the bytes alone."""
-    return [Tensor(header, (memoryview(bytearray(header.nbytes)),)) for header in headers]
+class Scratch:
+    """A :data:`Place` in fresh memory. Afterwards ``tensors`` are what was read."""
+
+    def __init__(self) -> None:
+        self.tensors: list[Tensor] = []
+
+    def __call__(self, headers: Sequence[TensorHeader]) -> list[memoryview]:
+        self.tensors = [Tensor(header, (memoryview(bytearray(header.nbytes)),)) for header in headers]
+        return pieces_of(self.tensors)
+
+
+def pieces_of(tensors: Iterable[Tensor]) -> list[memoryview]:
+    """The pieces of all of them, in order."""
+    return [piece for tensor in tensors for piece in tensor.pieces]
+
+
+def fill(memory: Iterable[memoryview], content: bytes) -> None:
+    """Copy ``content`` into pieces of memory, one behind the other. Raises ``ValueError`` unless it fills them."""
+    start = 0
+    for piece in memory:
+        piece[:] = content[start : start + piece.nbytes]
+        start += piece.nbytes
+    if start != len(content):
+        raise ValueError(f"{len(content)} bytes where {start} were expected")
 
 
 @frozen

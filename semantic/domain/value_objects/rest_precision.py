@@ -10,6 +10,9 @@ KEY_LEVELS = {8: 256, 4: 32}
 VALUE_LEVELS = {8: 256, 4: 16}
 VALUE_LEVELS_BESIDE_4_BIT_KEYS = 11
 
+CODES = 2
+"""Raised when the same bytes come to stand for other numbers."""
+
 _HALF_BITS_OF_LEVELS = {256: 16, 32: 10, 16: 8, 11: 7}  # two codes of 11 levels fill 7 bits: 121 of 128
 _PACKED_TOGETHER = 16  # codes that fill whole bytes at every width
 _HALF = 2  # bytes of a 16-bit float

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semantic.adapters.quantisation.kv_codec import KVCodec
+from semantic.adapters.quantisation.packing import unpack
 from semantic.adapters.quantisation.value_code import hadamard
 from semantic.domain.errors import InvalidSpecError
 from semantic.domain.value_objects import LayerSpec, RestPrecision
@@ -97,6 +98,21 @@ def test_bytes_and_shapes_are_as_counted(
 def test_a_layer_of_smollm2_takes_so_many_bytes_of_393_216(bits: tuple[int, int], num_bytes: int) -> None:
     arrays = KVCodec(RestPrecision.of(*bits)).encode(*block())
     assert sum(array.nbytes for array in arrays.values()) == num_bytes
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("group", [8, 16, 64, 80])
+def test_values_are_the_rotated_codes_whose_first_halves_are_stored_before_their_second(
+    bits: tuple[int, int], group: int
+) -> None:
+    codec = KVCodec(RestPrecision.of(*bits, value_group=group))
+    keys, values = block(tokens=9, value_dim=2 * group)
+    arrays, levels, size = codec.encode(keys, values), codec.precision.value_levels, group & -group
+    stored = unpack(arrays["values.codes"], levels, values.size)
+    codes = np.moveaxis(stored.reshape(2, -1, size // 2), 0, 1).reshape(-1, size).astype(np.float32)
+    scales = np.repeat(arrays["values.scales"].astype(np.float32), group // size, axis=-1)
+    expected = (codes - levels // 2) @ hadamard(size) * scales.reshape(-1, 1)
+    np.testing.assert_allclose(through(codec, keys, values)[1].reshape(-1, size), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_equal_blocks_give_equal_bytes() -> None:

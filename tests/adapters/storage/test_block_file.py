@@ -13,7 +13,7 @@ from xxhash import xxh3_128
 from semantic.adapters.storage.block_file import encode_header, read_block, write_block
 from semantic.adapters.storage.filesystem import OsFileSystem
 from semantic.adapters.storage.published import Published
-from semantic.application.ports.block_store import BlockToSave, Tensor, TensorHeader, scratch
+from semantic.application.ports.block_store import BlockToSave, Scratch, Tensor, TensorHeader
 from semantic.domain.errors import BlockDamagedError
 
 (BLOCK,) = chain([1, 70_000])
@@ -167,7 +167,7 @@ def test_a_header_is_not_believed_even_if_length_and_checksum_fit(tmp_path: Path
     content = len(text).to_bytes(8, "little") + text + bytes(4000)
     (tmp_path / "bad").write_bytes(content)
     with OsFileSystem().open(tmp_path / "bad") as file, pytest.raises(BlockDamagedError):
-        read_block(file, Published(BLOCK.block, len(content), xxh3_128(content).hexdigest()), scratch)
+        read_block(file, Published(BLOCK.block, len(content), xxh3_128(content).hexdigest()), Scratch())
 
 
 @pytest.mark.parametrize("length", [4993, 2**24 + 1, 2**63, 2**64 - 1])
@@ -175,4 +175,4 @@ def test_an_absurd_length_of_the_header_is_damage(tmp_path: Path, length: int) -
     content = length.to_bytes(8, "little") + bytes(4992)
     (tmp_path / "bad").write_bytes(content)
     with OsFileSystem().open(tmp_path / "bad") as file, pytest.raises(BlockDamagedError, match=str(length)):
-        read_block(file, Published(BLOCK.block, len(content), xxh3_128(content).hexdigest()), scratch)
+        read_block(file, Published(BLOCK.block, len(content), xxh3_128(content).hexdigest()), Scratch())
