@@ -2,7 +2,7 @@
 
     python examples/three_agents.py [--model NAME] [--store FOLDER]
 
-Each agent has read a text of some 1,200 tokens. *Cold* computes all of its context, *hot* finds it in memory, *warm*
+Each agent has read a text of some 800 tokens. *Cold* computes all of its context, *hot* finds it in memory, *warm*
 brings it from the store into a new process. The last column says whether the words are those of a run without memory.
 """
 
@@ -24,7 +24,7 @@ READING = (
     "height of the waves was noted, the colour of the clouds over the cape, and the number of gulls on the railing, "
     "although no rule asked for gulls. "
 )
-NEW_TOKENS = 24
+NEW_TOKENS = 16
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def talk(model: str | None, store: Path) -> dict[str, dict[str, Any]]:
     with semantic.open(model, store=store) as engine:
         for number, name in enumerate(NAMES):
             agent = engine.agent(name, system="You are terse.")
-            text = READING.format(name=name.title(), number=number) * 13
+            text = READING.format(name=name.title(), number=number) * 9
             cold = agent.chat(f"Read this.\n{text}\n{QUESTIONS[0]}", max_tokens=NEW_TOKENS)
             hot = agent.chat(QUESTIONS[1], max_tokens=NEW_TOKENS)
             print(f"{name}: {' '.join(hot.text.split())[:90]}", flush=True)

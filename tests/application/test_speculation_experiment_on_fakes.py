@@ -17,6 +17,7 @@ QUICK = {
     "others": ("letter",),
     "other_tokens": 40,
     "pairs": 2,
+    "other_pairs": 2,
 }
 MARK = FakeTokenizer().encode("copied word for word")
 
