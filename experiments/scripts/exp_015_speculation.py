@@ -145,14 +145,14 @@ EXPERIMENT = Experiment(
     profiles=(
         Profile(
             "quick",
-            "8 prompts of EXP-001 of at most 24 new tokens; 4 copy-heavy prompts in 4 pairs each, 2 others in 16",
+            "8 prompts of EXP-001 of at most 24 new tokens; 4 copy-heavy prompts in 4 pairs each, 2 others in 12",
             {
                 "prompts": PROMPTS.QUICK_NAMES,
                 "max_new_tokens": 24,
                 "others": SPECULATION.OTHER_NAMES[:2],
                 "other_tokens": 48,
                 "pairs": 4,
-                "other_pairs": 16,
+                "other_pairs": 12,
             },
         ),
         Profile("full", "all 27 prompts of EXP-001 of at most 500 new tokens; 4 prompts in 10 pairs each, 4 in 30"),
