@@ -67,7 +67,8 @@ EXPERIMENT = Experiment(
     ),
     method=Method(
         environment=(
-            "engine = semantic.open('smollm2-135m', store=folder, max_num_seqs=10)\n"
+            "engine = semantic.open('smollm2-135m', store=folder, max_num_seqs=10,\n"
+            "                       max_token_gap_ms=0)   # whole chunks, so that all begin together\n"
             "alone = semantic.open('smollm2-135m', prefix_caching=False)   # what each says without sharing"
         ),
         data=(
@@ -197,7 +198,7 @@ def ten_agents(lab: Lab, notes: Notes, disk_bytes_per_token: float) -> None:
     """All at once: what they prefill, hold, and leave on disk."""
     count = lab.parameters["agents"]
     with lab.stores.place() as store:
-        with lab.engines.open(store=store, max_num_seqs=count) as engine:
+        with lab.engines.open(store=store, max_num_seqs=count, max_token_gap_ms=None) as engine:
             system = FIXTURES.text_of(engine, lab.parameters["system_tokens"])
             agents = [engine.agent(f"agent {number}", system=system) for number in range(count)]
             completions, live_bytes = talk_at_once(lab, engine, agents)
