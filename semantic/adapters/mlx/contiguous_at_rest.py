@@ -65,6 +65,6 @@ class ContiguousMemoryAtRest(ContiguousMemory):
         values: Array = np.empty((layer.kv_heads, room, layer.value_head_dim), np.float32)
         for i, block in enumerate(blocks):
             rows = slice(i * size, i * size + block.num_tokens)
-            self._quantised.get(block, index, keys[:, rows], values[:, rows])
+            self._quantised.get(block, [(index, keys[:, rows], values[:, rows])])
         dtype = getattr(mx, self._spec.precision.dtype)
         return tuple(mx.array(array[:, :num_tokens])[None].astype(dtype) for array in (keys, values))  # type: ignore[return-value]

@@ -17,6 +17,11 @@ from semantic.application.ports.block_store import Place, Tensor
 from semantic.domain.identifiers import BlockId
 from semantic.domain.value_objects import ModelCacheSpec
 
+Rows = tuple[int, Array, Array]
+
+_TOGETHER = 250_000
+"""Numbers of a side that are decoded together: six layers of a block of the default model."""
+
 
 class PagedMemoryAtRest(PagedMemory):
     """Pages that belong to open caches, whose blocks are accounting, and sealed blocks beside them."""
@@ -58,12 +63,16 @@ class PagedMemoryAtRest(PagedMemory):
         """Write what sealed blocks hold into the cache's own pages, which are attached already; on the whole team."""
         assert cache.num_tokens == 0, "only an empty cache can resume"
         blocks = [self._sealed[block_id] for block_id in block_ids]
-        layers = iter(
-            [part for slot, block in zip(cache.table, blocks, strict=False) for part in self._of(slot, block)]
+        parts = iter(
+            [
+                (block, layers)
+                for slot, block in zip(cache.table, blocks, strict=False)
+                for layers in _some_at_a_time(self._layers_of(slot, block))
+            ]
         )
 
         def work() -> None:
-            for part in layers:
+            for part in parts:
                 self._rows.get(*part)
 
         with self._numpy_blas.single_threaded():
@@ -81,8 +90,8 @@ class PagedMemoryAtRest(PagedMemory):
     def seal(self, cache: PagedSequenceCache, block_id: BlockId, start: int, num_tokens: int) -> None:
         """Quantise the rows of the page that begins at ``start``."""
         block = self._sealed[block_id] = HostBlock(num_tokens)
-        for part in self._of(cache.table[start // self.spec.block_tokens], block):
-            self._rows.put(*part)
+        for layer in self._layers_of(cache.table[start // self.spec.block_tokens], block):
+            self._rows.put(block, *layer)
 
     def contents(self, block_id: BlockId, num_tokens: int) -> list[Tensor]:
         """The block's arrays, which hold just as many tokens as it was sealed with."""
@@ -98,14 +107,26 @@ class PagedMemoryAtRest(PagedMemory):
         for block_id in block_ids:
             self._sealed.pop(block_id, None)
 
-    def _of(self, slot: int, block: HostBlock) -> Iterator[tuple[HostBlock, int, Array, Array]]:
+    def _layers_of(self, slot: int, block: HostBlock) -> Iterator[Rows]:
         """A block's layers, each with the rows of a page that it goes to or comes from."""
         arrays = list(self._arena.rows(slot, block.num_tokens))
         for layer, (keys, values) in enumerate(zip(arrays[::2], arrays[1::2], strict=True)):
-            yield block, layer, keys, values
+            yield layer, keys, values
 
     def clear(self) -> None:
         """Free everything."""
         for cache in list(self._open):
             self.close(cache)
         self._sealed.clear()
+
+
+def _some_at_a_time(layers: Iterable[Rows]) -> Iterator[list[Rows]]:
+    """As many layers together as stay in a core's cache while they are decoded."""
+    some: list[Rows] = []
+    for layer in layers:
+        some.append(layer)
+        if sum(values.size for _, _, values in some) >= _TOGETHER:
+            yield some
+            some = []
+    if some:
+        yield some

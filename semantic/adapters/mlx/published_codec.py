@@ -1,6 +1,6 @@
 """Keys and values rounded as mlx_lm's quantised caches round them, in sealed blocks: what ours is compared with."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from semantic.adapters.mlx.page_arena import Array
 from semantic.adapters.quantisation.key_code import Arrays
-from semantic.adapters.quantisation.kv_codec import Shapes
+from semantic.adapters.quantisation.kv_codec import Layer, Shapes
 from semantic.domain.errors import InvalidSpecError
 from semantic.domain.value_objects import KVPrecision, LayerKind, LayerSpec, ModelCacheSpec
 
@@ -44,6 +44,11 @@ class PublishedCodec:
             for name, array in (("codes", codes), ("scales", scales), ("biases", biases)):
                 named[f"{side}.{name}"] = np.array(array)
         return named
+
+    def decode_layers(self, layers: Sequence[Layer]) -> None:
+        """Write what was encoded into each layer's keys and values, which may be views."""
+        for layer in layers:
+            self.decode(*layer)
 
     def decode(self, arrays: Mapping[str, npt.NDArray[Any]], keys: Array, values: Array) -> None:
         """Write what was encoded into ``keys`` and ``values``, which may be views."""

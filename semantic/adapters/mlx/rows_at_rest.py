@@ -1,16 +1,15 @@
 """Keys and values of a sealed block, quantised: into a block's arrays and back."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from semantic.adapters.mlx.host_block import HostBlock, expect
 from semantic.adapters.mlx.page_arena import Array
 from semantic.adapters.quantisation.key_code import Arrays
-from semantic.adapters.quantisation.kv_codec import Shapes
+from semantic.adapters.quantisation.kv_codec import Layer, Shapes
 from semantic.application.ports.block_store import TensorHeader
 from semantic.domain.value_objects import LayerKind, LayerSpec, ModelCacheSpec
 
@@ -23,8 +22,8 @@ class RowCodec(Protocol):
     def encode(self, keys: Array, values: Array) -> Arrays:
         """Raises ``OverflowError`` for numbers that it can't hold."""
 
-    def decode(self, arrays: Mapping[str, npt.NDArray[Any]], keys: Array, values: Array) -> None:
-        """Write what was encoded into ``keys`` and ``values``, which may be views."""
+    def decode_layers(self, layers: Sequence[Layer]) -> None:
+        """Write what was encoded into each layer's keys and values, which may be views."""
 
     def shapes(self, heads: int, tokens: int, key_dim: int, value_dim: int) -> Shapes:
         """dtype and shape of every array that :meth:`encode` gives, in its order."""
@@ -55,13 +54,16 @@ class RowsAtRest:
         for name, array in arrays.items():
             block.put(f"layers.{index}.{name}", _NAMES[str(array.dtype)], array)
 
-    def get(self, block: HostBlock, index: int, keys: Array, values: Array) -> None:
-        """Write one layer's rows, all that the block has, into ``keys`` and ``values``, which may be views."""
-        arrays = block.of_layer(index)
-        if "keys" in arrays:
-            keys[:], values[:] = arrays["keys"], arrays["values"]
-        else:
-            self._codec.decode(arrays, keys, values)
+    def get(self, block: HostBlock, layers: Iterable[tuple[int, Array, Array]]) -> None:
+        """Write rows, all that the block has of these layers, into keys and values, which may be views."""
+        quantised = []
+        for index, keys, values in layers:
+            arrays = block.of_layer(index)
+            if "keys" in arrays:
+                keys[:], values[:] = arrays["keys"], arrays["values"]
+            else:
+                quantised.append((arrays, keys, values))
+        self._codec.decode_layers(quantised)
 
     def _check(self, headers: tuple[TensorHeader, ...], num_tokens: int) -> None:
         """States are passed over. Most blocks have the same arrays, so one that was right need not be looked at."""

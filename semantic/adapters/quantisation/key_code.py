@@ -5,7 +5,8 @@ less than a group of one token's. The first token of a block is kept in 16 bits 
 of a sequence, to which all others attend, has keys unlike any other, and would widen every group it is in.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,15 +38,18 @@ class KeyCode:
         first = keys[:, :1].astype(np.float16)
         return {"first": first, "codes": pack(codes.reshape(-1), self._levels), "scales": scales, "offsets": offsets}
 
-    def decode(self, arrays: Arrays, keys: Floats) -> None:
-        """Write what was encoded into ``keys``, which may be a view."""
-        keys[:, :1] = arrays["first"]
-        rest = keys[:, 1:]
-        codes = unpack(arrays["codes"], self._levels, rest.size).reshape(rest.shape)
-        scales, offsets = arrays["scales"].astype(np.float32), arrays["offsets"].astype(np.float32)
-        for i, run in self._runs(rest.shape[1]):
-            np.multiply(codes[:, run], scales[:, i, None], out=rest[:, run])
-            rest[:, run] += offsets[:, i, None]
+    def decode(self, arrays: Sequence[Arrays], keys: Sequence[Floats]) -> None:
+        """Write what was encoded into ``keys``, which may be views; all are of one shape."""
+        heads, tokens, dim = keys[0].shape
+        rest = heads, tokens - 1, dim
+        codes = unpack(stacked(arrays, "codes"), self._levels, math.prod(rest)).reshape(len(keys), *rest)
+        scales, offsets = (stacked(arrays, name).astype(np.float32) for name in ("scales", "offsets"))
+        for n, layer in enumerate(keys):
+            layer[:, :1] = arrays[n]["first"]
+            for i, run in self._runs(tokens - 1):
+                part = layer[:, 1:][:, run]
+                np.multiply(codes[n, :, run], scales[n, :, i, None], out=part)
+                part += offsets[n, :, i, None]
 
     def _runs(self, tokens: int) -> Iterator[tuple[int, slice]]:
         for i, start in enumerate(range(0, tokens, self._group)):
@@ -56,6 +60,11 @@ class KeyCode:
         low, high = keys.min(axis=1), keys.max(axis=1)
         offsets = _rounded_down(low)
         return -_rounded_down((offsets.astype(np.float32) - high) / np.float32(self._levels - 1)), offsets
+
+
+def stacked(arrays: Sequence[Arrays], name: str) -> npt.NDArray[Any]:
+    """The array of this name of every layer, one behind the other."""
+    return np.stack([each[name] for each in arrays])
 
 
 def _rounded_down(numbers: Floats) -> Halves:

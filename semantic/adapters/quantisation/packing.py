@@ -23,8 +23,8 @@ def pack(codes: Codes, levels: int) -> Codes:
 
 
 def unpack(packed: Codes, levels: int, count: int) -> Codes:
-    """The ``count`` codes that were packed."""
-    return _PACKINGS[levels].unpack(packed)[:count]
+    """The ``count`` codes that were packed, ``[..., bytes]`` to ``[..., count]``."""
+    return _PACKINGS[levels].unpack(packed)[..., :count]
 
 
 class _Packing(NamedTuple):
@@ -42,6 +42,11 @@ def _in_each_byte(words: npt.NDArray[Any], number: int) -> Any:
     return words.dtype.type(int.from_bytes(bytes([number]) * words.itemsize, "little"))
 
 
+def _flat(words: npt.NDArray[Any]) -> Codes:
+    """The bytes of the last two axes, as one."""
+    return words.reshape(*words.shape[:-2], -1).view(np.uint8)
+
+
 def _as_they_are(codes: Codes) -> Codes:
     return codes
 
@@ -53,12 +58,12 @@ def _pack_16(codes: Codes) -> Codes:
 
 def _unpack_16(packed: Codes) -> Codes:
     words = _words(packed)
-    halves = np.empty((2, words.size), words.dtype)
+    halves = np.empty((*words.shape[:-1], 2, words.shape[-1]), words.dtype)
     lower = _in_each_byte(words, 15)
-    np.bitwise_and(words, lower, out=halves[0])
-    np.right_shift(words, 4, out=halves[1])
-    halves[1] &= lower  # a shifted word has its neighbour's bits in each byte's upper half
-    return halves.reshape(-1).view(np.uint8)
+    np.bitwise_and(words, lower, out=halves[..., 0, :])
+    np.right_shift(words, 4, out=halves[..., 1, :])
+    halves[..., 1, :] &= lower  # a shifted word has its neighbour's bits in each byte's upper half
+    return _flat(halves)
 
 
 def _pack_32(codes: Codes) -> Codes:
@@ -67,9 +72,9 @@ def _pack_32(codes: Codes) -> Codes:
 
 
 def _unpack_32(packed: Codes) -> Codes:
-    lower = packed.size * 4 // 5
-    codes = _unpack_16(packed[:lower])
-    highest = _words(np.unpackbits(packed[lower:]))
+    lower = packed.shape[-1] * 4 // 5
+    codes = _unpack_16(packed[..., :lower])
+    highest = _words(np.unpackbits(packed[..., lower:], axis=-1))
     highest <<= 4
     words = _words(codes)
     words |= highest
@@ -86,18 +91,19 @@ def _pack_11(codes: Codes) -> Codes:
 
 
 def _unpack_11(packed: Codes) -> Codes:
-    words = _words(packed.reshape(7, -1))
-    rows = np.empty((8, words.shape[1]), words.dtype)
-    np.bitwise_and(words, _in_each_byte(words, 127), out=rows[:7])
+    words = _words(packed.reshape(*packed.shape[:-1], 7, -1))
+    rows = np.empty((*words.shape[:-2], 8, words.shape[-1]), words.dtype)
+    np.bitwise_and(words, _in_each_byte(words, 127), out=rows[..., :7, :])
     highest = words & _in_each_byte(words, 128)
     highest >>= np.arange(7, 0, -1, dtype=words.dtype)[:, None]
-    np.bitwise_or.reduce(highest, axis=0, out=rows[7])
-    pairs = rows.reshape(-1).view(np.uint8)
-    codes = np.empty((2, pairs.size), np.uint8)
-    np.floor_divide(pairs, _PAIR_LEVELS, out=codes[0])
-    np.multiply(codes[0], _PAIR_LEVELS, out=codes[1])
-    np.subtract(pairs, codes[1], out=codes[1])
-    return codes.reshape(-1)
+    np.bitwise_or.reduce(highest, axis=-2, out=rows[..., 7, :])
+    pairs = _flat(rows)
+    codes = np.empty((*pairs.shape[:-1], 2, pairs.shape[-1]), np.uint8)
+    first, second = codes[..., 0, :], codes[..., 1, :]
+    np.floor_divide(pairs, _PAIR_LEVELS, out=first)
+    np.multiply(first, _PAIR_LEVELS, out=second)
+    np.subtract(pairs, second, out=second)
+    return _flat(codes)
 
 
 _PACKINGS = {

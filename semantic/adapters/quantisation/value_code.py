@@ -10,11 +10,12 @@ negative: the halves of all vectors lie one behind the other, are added and subt
 rotated by the smaller matrix.
 """
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 
-from semantic.adapters.quantisation.key_code import Arrays, Floats
+from semantic.adapters.quantisation.key_code import Arrays, Floats, stacked
 from semantic.adapters.quantisation.packing import pack, unpack
 
 _SPAN_OF_FEW = 0.95
@@ -48,21 +49,25 @@ class ValueCode:
         halves = np.moveaxis(codes.reshape(-1, 2, len(self._half)), 1, 0)
         return {"codes": pack(halves.reshape(-1), self._levels), "scales": scales}
 
-    def decode(self, arrays: Arrays, values: Floats) -> None:
-        """Write what was encoded into ``values``, which may be a view; the matrix is its own inverse."""
-        half = len(self._half)
-        codes = unpack(arrays["codes"], self._levels, values.size).reshape(2, -1)
+    def decode(self, arrays: Sequence[Arrays], values: Sequence[Floats]) -> None:
+        """Write what was encoded into ``values``, which may be views; all are of one shape.
+
+        The matrix is its own inverse.
+        """
+        layers, half = len(values), len(self._half)
+        codes = unpack(stacked(arrays, "codes"), self._levels, values[0].size).reshape(layers, 2, -1)
         sums = np.empty(codes.shape, self._sums)
-        np.add(codes[0], codes[1], out=sums[0], dtype=self._sums)
-        np.subtract(codes[0], codes[1], out=sums[1], dtype=self._sums)
-        sums[0] -= 2 * self._zero
-        numbers = sums.astype(np.float32).reshape(2, -1, half)
-        rotated = np.empty((numbers.shape[1], 2, half), np.float32)
+        np.add(codes[:, 0], codes[:, 1], out=sums[:, 0], dtype=self._sums)
+        np.subtract(codes[:, 0], codes[:, 1], out=sums[:, 1], dtype=self._sums)
+        sums[:, 0] -= 2 * self._zero
+        numbers = sums.astype(np.float32).reshape(layers, 2, -1, half)
+        rotated = np.empty((layers, numbers.shape[2], 2, half), np.float32)
         for i in range(2):
-            np.matmul(numbers[i], self._half, out=rotated[:, i])
-        pieces = *values.shape[:2], -1, self._group // len(self._rotation), len(self._rotation)
-        scales = arrays["scales"].astype(np.float32)[..., None, None]
-        np.multiply(rotated.reshape(pieces), scales, out=values.reshape(pieces))
+            np.matmul(numbers[:, i], self._half, out=rotated[:, :, i])
+        pieces = *values[0].shape[:2], -1, self._group // len(self._rotation), len(self._rotation)
+        scales = stacked(arrays, "scales").astype(np.float32)[..., None, None]
+        for n, layer in enumerate(values):
+            np.multiply(rotated[n].reshape(pieces), scales[n], out=layer.reshape(pieces))
 
     def _rotate(self, numbers: Floats) -> Floats:
         return numbers.reshape(-1, len(self._rotation)) @ self._rotation

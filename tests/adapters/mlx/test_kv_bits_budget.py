@@ -12,6 +12,7 @@ import semantic
 from semantic.adapters.mlx.cache_probe import derive_cache_spec
 from semantic.adapters.mlx.contiguous_cache import ContiguousMemory
 from semantic.adapters.mlx.quantised_layers import make_layers, quantised_spec
+from semantic.application.ports.block_store import fill, pieces_of
 from semantic.domain.identifiers import BlockId
 from semantic.domain.services import BlockPool
 
@@ -81,9 +82,8 @@ def test_a_block_goes_through_the_stores_tensors_bit_by_bit(model: Any, bits: in
     assert [tensor.header.name for tensor in saved][:6] == [
         f"layers.0.{side}.{part}" for side in ("keys", "values") for part in ("codes", "scales", "biases")
     ]
-    places = memory.receive(BlockId(1), 256)([tensor.header for tensor in saved])
-    for tensor, place in zip(saved, places, strict=True):
-        place.pieces[0][:] = tensor.pieces[0]
+    place = memory.receive(BlockId(1), 256)
+    fill(place([tensor.header for tensor in saved]), b"".join(pieces_of(saved)))
     taken_up = memory.open()
     memory.resume(taken_up, [BlockId(1)], 200)
     for mine, theirs in zip(taken_up.layers, row.layers, strict=True):

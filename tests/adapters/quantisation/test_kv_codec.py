@@ -137,6 +137,18 @@ def test_views_of_larger_arrays_are_read_and_written_in_place() -> None:
     np.testing.assert_array_equal(arena[0, :, 256:512], keys)
 
 
+@pytest.mark.parametrize("bits", BITS)
+def test_layers_that_are_decoded_together_are_as_each_alone(bits: tuple[int, int]) -> None:
+    codec = KVCodec(RestPrecision.of(*bits, value_group=16))
+    shapes = [(3, 64, 64), (3, 64, 64), (1, 72, 48), (2, 64, 0), (3, 64, 64)]
+    blocks = [block(130, heads, *dims, seed=seed) for seed, (heads, *dims) in enumerate(shapes)]
+    together = [(np.full_like(keys, np.nan), np.full_like(values, np.nan)) for keys, values in blocks]
+    codec.decode_layers([(codec.encode(*one), *into) for one, into in zip(blocks, together, strict=True)])
+    for one, into in zip(blocks, together, strict=True):
+        for decoded, alone in zip(into, through(codec, *one), strict=True):
+            np.testing.assert_array_equal(decoded, alone)
+
+
 def test_arrays_that_cannot_be_written_are_decoded() -> None:
     codec, (keys, values) = KVCodec(RestPrecision.of(8)), block()
     arrays = {

@@ -31,6 +31,14 @@ def test_codes_take_the_bytes_that_were_counted(levels: int, count: int, num_byt
     assert pack(np.zeros(count, np.uint8), levels).nbytes == num_bytes
 
 
+@pytest.mark.parametrize("levels", LEVELS)
+@pytest.mark.parametrize("count", [16, 80, 130, 1024])
+def test_several_are_unpacked_at_once(levels: int, count: int) -> None:
+    codes = np.random.default_rng(count).integers(0, levels, (3, count), dtype=np.uint8)
+    packed = np.stack([pack(each, levels) for each in codes])
+    np.testing.assert_array_equal(unpack(packed, levels, count), codes)
+
+
 @given(st.sampled_from(LEVELS), st.integers(0, 700), st.integers(0, 2**32 - 1))
 def test_what_is_packed_comes_back(levels: int, count: int, seed: int) -> None:
     codes = np.random.default_rng(seed).integers(0, levels, count, dtype=np.uint8)
