@@ -24,12 +24,12 @@ def main() -> None:
     """Run the chosen parts."""
     arguments = _arguments()
     model, tokenizer = semantic.load(arguments.model)  # the BLAS is loaded before anything imports mlx
+    from benchmarks.contestants import without_drafts
+
     parts = arguments.only or list(PARTS)
     results: list[Ratio] = []
     print(f"{'ours / reference':<44} {'median  (range)':<26} {'ours / reference':<30}   target")
-    with semantic.open(
-        (model, tokenizer), prompt_lookup_num_tokens=0, memory=arguments.memory, prefix_caching=False
-    ) as engine:
+    with without_drafts((model, tokenizer), memory=arguments.memory, prefix_caching=False) as engine:
         for part in parts:
             for result in PARTS[part](engine, model, tokenizer, arguments):
                 print(result.line(), flush=True)

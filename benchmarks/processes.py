@@ -60,24 +60,19 @@ def main() -> None:
 
 def _prepare_at_rest(model: Any, tokenizer: Any, folder: Path, prompt: list[int]) -> dict[str, float]:
     """Leave the context in two stores, exact and in 4 bits."""
-    import semantic
+    from benchmarks.contestants import without_drafts
 
     for kind in ("exact", "4"):
-        with semantic.open(
-            (model, tokenizer), prompt_lookup_num_tokens=0, memory="1GB", store=folder / kind, kv_at_rest=kind
-        ) as engine:
+        with without_drafts((model, tokenizer), memory="1GB", store=folder / kind, kv_at_rest=kind) as engine:
             engine.generate(prompt, max_tokens=1)
     return {f"{kind}_bytes": _size(folder / kind) for kind in ("exact", "4")}
 
 
 def _restored(kind: str, model: Any, tokenizer: Any, folder: Path, prompt: list[int]) -> dict[str, float]:
     """The first token behind a context from such a store; processor time beside it, which a busy machine bends less."""
-    import semantic
-    from benchmarks.contestants import ours_solo
+    from benchmarks.contestants import ours_solo, without_drafts
 
-    with semantic.open(
-        (model, tokenizer), prompt_lookup_num_tokens=0, memory="1GB", store=folder / kind, kv_at_rest=kind
-    ) as engine:
+    with without_drafts((model, tokenizer), memory="1GB", store=folder / kind, kv_at_rest=kind) as engine:
         before = time.process_time()
         first = engine.generate(prompt, max_tokens=1).timings.ttft_s
         used = time.process_time() - before
@@ -97,9 +92,9 @@ def _prepare(model: Any, tokenizer: Any, folder: Path, prompt: list[int]) -> dic
     from mlx_lm.generate import generate_step
     from mlx_lm.models.cache import make_prompt_cache, save_prompt_cache
 
-    import semantic
+    from benchmarks.contestants import without_drafts
 
-    with semantic.open((model, tokenizer), prompt_lookup_num_tokens=0, memory="1GB", store=folder / "store") as engine:
+    with without_drafts((model, tokenizer), memory="1GB", store=folder / "store") as engine:
         engine.generate(prompt, max_tokens=1)
         start = time.perf_counter()
         engine.flush()  # most of it was written while the prompt was read
@@ -113,10 +108,9 @@ def _prepare(model: Any, tokenizer: Any, folder: Path, prompt: list[int]) -> dic
 
 
 def _ours(model: Any, tokenizer: Any, folder: Path, prompt: list[int]) -> dict[str, float]:
-    import semantic
-    from benchmarks.contestants import ours_solo
+    from benchmarks.contestants import ours_solo, without_drafts
 
-    with semantic.open((model, tokenizer), prompt_lookup_num_tokens=0, memory="1GB", store=folder / "store") as engine:
+    with without_drafts((model, tokenizer), memory="1GB", store=folder / "store") as engine:
         figures = ours_solo(engine, prompt, NEW)
         stats = engine.stats()
         assert stats.cached_tokens_from_store == LENGTH - 1, stats
@@ -124,10 +118,9 @@ def _ours(model: Any, tokenizer: Any, folder: Path, prompt: list[int]) -> dict[s
 
 
 def _ours_cold(model: Any, tokenizer: Any, folder: Path, prompt: list[int]) -> dict[str, float]:
-    import semantic
-    from benchmarks.contestants import ours_solo
+    from benchmarks.contestants import ours_solo, without_drafts
 
-    with semantic.open((model, tokenizer), prompt_lookup_num_tokens=0, memory="1GB") as engine:
+    with without_drafts((model, tokenizer), memory="1GB") as engine:
         return ours_solo(engine, prompt, NEW)
 
 

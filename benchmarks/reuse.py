@@ -17,12 +17,11 @@ WRITE_BEHIND_NEW = 128
 
 def hot(model: Any, tokenizer: Any, memory: str, repeats: int) -> Iterator[Ratio]:
     """A context that is cached but for its last token, a new question on it, and forks; all in memory."""
-    import semantic
-    from benchmarks.contestants import MlxLmOnCache, ours_solo, prompt_of
+    from benchmarks.contestants import MlxLmOnCache, ours_solo, prompt_of, without_drafts
 
     prompt = prompt_of(tokenizer, LENGTH)
     asked = [*prompt, *prompt_of(tokenizer, QUESTION, variant=7)]
-    with semantic.open((model, tokenizer), prompt_lookup_num_tokens=0, memory=memory) as engine:
+    with without_drafts((model, tokenizer), memory=memory) as engine:
         theirs = MlxLmOnCache(model, tokenizer, prompt)
         cold = ours_solo(engine, prompt, NEW)["ttft_s"]
         steps = [1 / ours_solo(engine, prompt, NEW)["decode_tokens_per_s"] for _ in range(repeats)]
@@ -82,14 +81,13 @@ def _single(
 
 def write_behind(model: Any, tokenizer: Any, memory: str, repeats: int) -> Iterator[Ratio]:
     """Decoding right after a long prompt, while its blocks are being written, against an engine without a store."""
-    import semantic
-    from benchmarks.contestants import ours_solo, prompt_of
+    from benchmarks.contestants import ours_solo, prompt_of, without_drafts
 
     numbers = iter(range(1000, 2000))
 
     def run(store: Path | None) -> dict[str, float]:
         folder = None if store is None else store / str(next(numbers))
-        with semantic.open((model, tokenizer), prompt_lookup_num_tokens=0, memory=memory, store=folder) as engine:
+        with without_drafts((model, tokenizer), memory=memory, store=folder) as engine:
             prompt = prompt_of(tokenizer, 1024, variant=next(numbers))
             return ours_solo(engine, prompt, WRITE_BEHIND_NEW)
 

@@ -95,10 +95,10 @@ _CHILD = """
 import json, resource, sys
 import semantic
 model, tokenizer = semantic.load(sys.argv[1])
-from benchmarks.contestants import mlx_lm_solo, ours_solo, prompt_of
+from benchmarks.contestants import mlx_lm_solo, ours_solo, prompt_of, without_drafts
 prompt = prompt_of(tokenizer, int(sys.argv[3]))
 if sys.argv[2] == "ours":
-    with semantic.open((model, tokenizer), prompt_lookup_num_tokens=0, memory="1GB") as engine:
+    with without_drafts((model, tokenizer), memory="1GB") as engine:
         ours_solo(engine, prompt, 32)
 else:
     mlx_lm_solo(model, tokenizer, prompt, 32)

@@ -1,6 +1,7 @@
 """Tasks that are cancelled, time out, or read no further, on fakes."""
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import aclosing
 from typing import Any
 
@@ -25,14 +26,19 @@ async def assert_cancelled(engine: AsyncEngine, gate: Gate, tokens: int = 2) -> 
     assert engine.stats().pool_blocks_in_use == 0
 
 
+async def cancel_on_its_way(work: Coroutine[Any, Any, Any], gate: Gate) -> None:
+    """Cancel a task that does this once the engine is at its first step."""
+    task = asyncio.create_task(work)
+    await until(gate.reached.is_set)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 def test_a_cancelled_task_cancels_its_request(gate: Gate) -> None:
     async def main() -> None:
         async with gated(gate) as engine:
-            task = asyncio.create_task(engine.generate("a", max_tokens=900))
-            await until(gate.reached.is_set)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
+            await cancel_on_its_way(engine.generate("a", max_tokens=900), gate)
             await assert_cancelled(engine, gate)
 
     run(main())
@@ -109,11 +115,7 @@ async def _fall_over(engine: AsyncEngine, gate: Gate) -> None:
 def test_a_task_cancelled_while_it_waits_for_the_next_delta_cancels_its_request(gate: Gate) -> None:
     async def main() -> None:
         async with gated(gate) as engine:
-            task = asyncio.create_task(read(await engine.submit("a", max_tokens=900)))
-            await until(gate.reached.is_set)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
+            await cancel_on_its_way(read(await engine.submit("a", max_tokens=900)), gate)
             await assert_cancelled(engine, gate)
 
     run(main())

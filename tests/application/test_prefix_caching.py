@@ -4,19 +4,12 @@ from typing import Any
 
 import pytest
 from driving import Driven, cold, driven
+from storing import EVERY_KIND, KINDS, prompt
 
 from semantic.adapters.fakes import FakeModel
 from semantic.domain.identifiers import BlockId, RequestId
-from semantic.domain.value_objects import Reuse, pack_tokens
+from semantic.domain.value_objects import pack_tokens
 
-KINDS = {
-    "pages anywhere": {"layout": "paged", "reuse": Reuse.ANYWHERE},
-    "copies anywhere": {"layout": "contiguous", "reuse": Reuse.ANYWHERE},
-    "copies at states": {"layout": "contiguous", "reuse": Reuse.AT_STATES},
-    "pages at chunks": {"layout": "paged", "reuse": Reuse.AT_CHUNKS},
-    "copies at chunks": {"layout": "contiguous", "reuse": Reuse.AT_CHUNKS},
-}
-EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
 WHERE_ANY_TOKEN_SERVES = pytest.mark.parametrize("kind", ["pages anywhere", "copies anywhere"])
 
 
@@ -26,11 +19,6 @@ def engine_of(kind: str, *, fail_on: int | None = None, size: int = 16, **parts:
 
 def pages(**parts: Any) -> Driven:
     return engine_of("pages anywhere", **parts)
-
-
-def prompt(tokens: int, seed: int = 0) -> list[int]:
-    """As many tokens, of which no two neighbouring blocks are alike."""
-    return [1 + (7 * number + number // 16 + seed) % 250 for number in range(tokens)]
 
 
 def table(some: Driven, request_id: RequestId) -> tuple[BlockId, ...]:

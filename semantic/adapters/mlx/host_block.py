@@ -38,7 +38,11 @@ class HostBlock:
         self._layout = _Layout()
         self._arrays: dict[str, HostArray] = {}
         self._memory: HostArray = np.empty(0, np.uint8)
-        self.nbytes = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return self._layout.nbytes
 
     def __contains__(self, name: str) -> bool:
         return name in self._layout.headers
@@ -48,7 +52,6 @@ class HostBlock:
         assert not self._memory.size, "a block from the store is complete"
         self._layout.add(TensorHeader(name, dtype, array.shape))
         self._arrays[name] = array
-        self.nbytes += array.nbytes
 
     def array(self, name: str) -> HostArray:
         """The array of this name."""
@@ -77,8 +80,8 @@ class HostBlock:
         def place(headers: Sequence[TensorHeader]) -> list[memoryview]:
             headers = tuple(headers)
             check(headers)
-            layout = _layout_of(headers)
-            self._layout, self._memory, self.nbytes = layout, np.empty(layout.nbytes, np.uint8), layout.nbytes
+            self._layout = _layout_of(headers)
+            self._memory = np.empty(self.nbytes, np.uint8)
             return [_as_bytes(self._memory)]
 
         return place

@@ -8,19 +8,16 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from semantic.adapters.mlx.host_block import HostBlock
 from semantic.adapters.mlx.numpy_blas import NumpyBlas
-from semantic.adapters.mlx.page_arena import Array
 from semantic.adapters.mlx.paged_attention import PagedAttention
 from semantic.adapters.mlx.paged_cache import PagedMemory, PagedSequenceCache
-from semantic.adapters.mlx.rows_at_rest import RowCodec, RowsAtRest
+from semantic.adapters.mlx.rows_at_rest import LayerRows, RowCodec, RowsAtRest
 from semantic.adapters.mlx.team import Team
 from semantic.application.ports.block_store import Place, Tensor
 from semantic.domain.identifiers import BlockId
 from semantic.domain.value_objects import ModelCacheSpec
 
-Rows = tuple[int, Array, Array]
-
-_TOGETHER = 250_000
-"""Numbers of a side that are decoded together: six layers of a block of the default model."""
+_TOGETHER = 500_000
+"""Numbers that are decoded together: six layers of a block of the default model."""
 
 
 class PagedMemoryAtRest(PagedMemory):
@@ -107,7 +104,7 @@ class PagedMemoryAtRest(PagedMemory):
         for block_id in block_ids:
             self._sealed.pop(block_id, None)
 
-    def _layers_of(self, slot: int, block: HostBlock) -> Iterator[Rows]:
+    def _layers_of(self, slot: int, block: HostBlock) -> Iterator[LayerRows]:
         """A block's layers, each with the rows of a page that it goes to or comes from."""
         arrays = list(self._arena.rows(slot, block.num_tokens))
         for layer, (keys, values) in enumerate(zip(arrays[::2], arrays[1::2], strict=True)):
@@ -120,13 +117,16 @@ class PagedMemoryAtRest(PagedMemory):
         self._sealed.clear()
 
 
-def _some_at_a_time(layers: Iterable[Rows]) -> Iterator[list[Rows]]:
+def _some_at_a_time(layers: Iterable[LayerRows]) -> Iterator[list[LayerRows]]:
     """As many layers together as stay in a core's cache while they are decoded."""
-    some: list[Rows] = []
+    some: list[LayerRows] = []
+    numbers = 0
     for layer in layers:
+        _, keys, values = layer
         some.append(layer)
-        if sum(values.size for _, _, values in some) >= _TOGETHER:
+        numbers += keys.size + values.size
+        if numbers >= _TOGETHER:
             yield some
-            some = []
+            some, numbers = [], 0
     if some:
         yield some

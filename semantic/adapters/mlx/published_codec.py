@@ -1,11 +1,9 @@
 """Keys and values rounded as mlx_lm's quantised caches round them, in sealed blocks: what ours is compared with."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import mlx.core as mx
 import numpy as np
-import numpy.typing as npt
 
 from semantic.adapters.mlx.page_arena import Array
 from semantic.adapters.quantisation.key_code import Arrays
@@ -45,17 +43,13 @@ class PublishedCodec:
                 named[f"{side}.{name}"] = np.array(array)
         return named
 
-    def decode_layers(self, layers: Sequence[Layer]) -> None:
+    def decode(self, layers: Sequence[Layer]) -> None:
         """Write what was encoded into each layer's keys and values, which may be views."""
-        for layer in layers:
-            self.decode(*layer)
-
-    def decode(self, arrays: Mapping[str, npt.NDArray[Any]], keys: Array, values: Array) -> None:
-        """Write what was encoded into ``keys`` and ``values``, which may be views."""
-        for side, numbers in (("keys", keys), ("values", values)):
-            codes, scales, biases = (mx.array(arrays[f"{side}.{name}"]) for name in ("codes", "scales", "biases"))
-            scales, biases = scales.astype(mx.float32), biases.astype(mx.float32)
-            numbers[:] = np.array(mx.dequantize(codes, scales, biases, group_size=self._group_size, bits=_BITS))
+        for arrays, keys, values in layers:
+            for side, numbers in (("keys", keys), ("values", values)):
+                codes, scales, biases = (mx.array(arrays[f"{side}.{name}"]) for name in ("codes", "scales", "biases"))
+                scales, biases = scales.astype(mx.float32), biases.astype(mx.float32)
+                numbers[:] = np.array(mx.dequantize(codes, scales, biases, group_size=self._group_size, bits=_BITS))
 
     def layer_bytes(self, layer: LayerSpec, tokens: int) -> int:
         """Bytes of one layer's part of a block of so many tokens."""

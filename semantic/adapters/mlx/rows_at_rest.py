@@ -16,13 +16,17 @@ from semantic.domain.value_objects import LayerKind, LayerSpec, ModelCacheSpec
 _NAMES = {"float16": "F16", "uint8": "U8", "uint32": "U32", "float32": "F32"}
 
 
+LayerRows = tuple[int, Array, Array]
+"""A layer's number, and its keys and values ``[kv_heads, tokens, head_dim]``."""
+
+
 class RowCodec(Protocol):
     """One layer's rows of a block, ``[kv_heads, tokens, head_dim]``, as named arrays and back."""
 
     def encode(self, keys: Array, values: Array) -> Arrays:
         """Raises ``OverflowError`` for numbers that it can't hold."""
 
-    def decode_layers(self, layers: Sequence[Layer]) -> None:
+    def decode(self, layers: Sequence[Layer]) -> None:
         """Write what was encoded into each layer's keys and values, which may be views."""
 
     def shapes(self, heads: int, tokens: int, key_dim: int, value_dim: int) -> Shapes:
@@ -54,7 +58,7 @@ class RowsAtRest:
         for name, array in arrays.items():
             block.put(f"layers.{index}.{name}", _NAMES[str(array.dtype)], array)
 
-    def get(self, block: HostBlock, layers: Iterable[tuple[int, Array, Array]]) -> None:
+    def get(self, block: HostBlock, layers: Iterable[LayerRows]) -> None:
         """Write rows, all that the block has of these layers, into keys and values, which may be views."""
         quantised = []
         for index, keys, values in layers:
@@ -63,7 +67,7 @@ class RowsAtRest:
                 keys[:], values[:] = arrays["keys"], arrays["values"]
             else:
                 quantised.append((arrays, keys, values))
-        self._codec.decode_layers(quantised)
+        self._codec.decode(quantised)
 
     def _check(self, headers: tuple[TensorHeader, ...], num_tokens: int) -> None:
         """States are passed over. Most blocks have the same arrays, so one that was right need not be looked at."""

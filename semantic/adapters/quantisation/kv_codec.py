@@ -47,15 +47,11 @@ class KVCodec:
             named |= {f"values.{name}": array for name, array in self._values.encode(values).items()}
         return named
 
-    def decode(self, arrays: Mapping[str, npt.NDArray[Any]], keys: Floats, values: Floats) -> None:
-        """Write what was encoded into ``keys`` and ``values``, which may be views of larger arrays."""
-        self.decode_layers([(arrays, keys, values)])
+    def decode(self, layers: Sequence[Layer]) -> None:
+        """Write what was encoded into each layer's keys and values, which may be views of larger arrays.
 
-    def decode_layers(self, layers: Sequence[Layer]) -> None:
-        """The same for several layers at once.
-
-        Numpy lets other threads run at each of its calls, and theirs do not run at the same time if the calls are
-        short: two threads that decode layer by layer take as long as one.
+        Several at once: numpy lets other threads run at each of its calls, and where calls are short, threads wait for
+        each other. Two that decode layer by layer take as long as one.
         """
         for (key_shape, value_shape), same in groupby(layers, lambda layer: (layer[1].shape, layer[2].shape)):
             arrays, keys, values = zip(*same, strict=True)

@@ -38,7 +38,8 @@ class ValueCode:
 
     def encode(self, values: Floats) -> Arrays:
         """``codes``, and for each head, token and group its ``scales``."""
-        rotated = self._rotate(values).reshape(*values.shape[:2], -1, self._group)
+        rotated = values.reshape(-1, len(self._rotation)) @ self._rotation
+        rotated = rotated.reshape(*values.shape[:2], -1, self._group)
         largest = np.maximum(rotated.max(axis=-1), -rotated.min(axis=-1))
         scales = (largest * self._step).astype(np.float16)
         steps = scales.astype(np.float32)
@@ -62,15 +63,11 @@ class ValueCode:
         sums[:, 0] -= 2 * self._zero
         numbers = sums.astype(np.float32).reshape(layers, 2, -1, half)
         rotated = np.empty((layers, numbers.shape[2], 2, half), np.float32)
-        for i in range(2):
-            np.matmul(numbers[:, i], self._half, out=rotated[:, :, i])
+        np.matmul(numbers, self._half, out=rotated.swapaxes(1, 2))
         pieces = *values[0].shape[:2], -1, self._group // len(self._rotation), len(self._rotation)
         scales = stacked(arrays, "scales").astype(np.float32)[..., None, None]
         for n, layer in enumerate(values):
             np.multiply(rotated[n].reshape(pieces), scales[n], out=layer.reshape(pieces))
-
-    def _rotate(self, numbers: Floats) -> Floats:
-        return numbers.reshape(-1, len(self._rotation)) @ self._rotation
 
 
 @cache

@@ -28,20 +28,19 @@ BLOCK_FORMAT = 1
 """Raised when a reader of the previous version could misread a file."""
 
 _LENGTH_BYTES = 8
-_METADATA = b'{"__metadata__":'
 _MOST_HEADER_BYTES = 16 * 1024 * 1024
 
 
 def encode_header(block: BlockToSave) -> bytes:
     """The file's first bytes, up to its arrays."""
-    entries: dict[str, Any] = {}
+    entries: dict[str, Any] = {"__metadata__": _metadata(block.block)}
     start = 0
     for tensor in block.tensors:
         header, end = tensor.header, start + tensor.nbytes
         assert tensor.nbytes == header.nbytes, f"{header} and {tensor.nbytes} bytes of memory"
         entries[header.name] = {"dtype": header.dtype, "shape": header.shape, "data_offsets": (start, end)}
         start = end
-    text = _METADATA + _as_json(_metadata(block.block)) + _as_json(entries).replace(b"{", b"," if entries else b"", 1)
+    text = _as_json(entries)
     text += b" " * (-len(text) % _LENGTH_BYTES)
     return len(text).to_bytes(_LENGTH_BYTES, "little") + text
 
@@ -131,7 +130,7 @@ def parse_block(data: bytes) -> BlockToSave:
 
 def _parse(head: bytes, published: Published) -> tuple[TensorHeader, ...]:
     """The arrays in the order of their bytes, if this is the block that was published."""
-    text, metadata = head[_LENGTH_BYTES:], _METADATA + _as_json(_metadata(published.block))
+    text, metadata = head[_LENGTH_BYTES:], b'{"__metadata__":' + _as_json(_metadata(published.block))
     if not text.startswith(metadata):
         raise BlockDamagedError("its header is that of another block, or of another format")
     return _headers_behind_metadata(text[len(metadata) :].rstrip(b" "), published.nbytes - len(head))
@@ -142,7 +141,7 @@ def _headers_behind_metadata(text: bytes, num_bytes: int) -> tuple[TensorHeader,
     """Kept, for most blocks of a model have the same: to take hundreds of headers apart costs more than reading
     their arrays, above all when it sets off the garbage collector.
     """
-    return _headers(_from_json(text.replace(b",", b"{", 1) if text.startswith(b",") else b"{" + text), num_bytes)
+    return _headers(_from_json(b"{" + text.removeprefix(b",")), num_bytes)
 
 
 def _headers(entries: Mapping[str, Any], num_bytes: int) -> tuple[TensorHeader, ...]:

@@ -32,7 +32,7 @@ def block(tokens: int = 256, heads: int = 3, key_dim: int = 64, value_dim: int =
 
 def through(codec: KVCodec, keys: Floats, values: Floats) -> Pair:
     decoded = np.full_like(keys, np.nan), np.full_like(values, np.nan)
-    codec.decode(codec.encode(keys, values), *decoded)
+    codec.decode([(codec.encode(keys, values), *decoded)])
     return decoded
 
 
@@ -129,7 +129,7 @@ def test_views_of_larger_arrays_are_read_and_written_in_place() -> None:
     arena = np.full((2, 3, 1024, 64), np.nan, np.float32)
     arena[0, :, 256:512], arena[1, :, 256:512] = keys, values
     arrays = codec.encode(arena[0, :, 256:512], arena[1, :, 256:512])
-    codec.decode(arrays, arena[0, :, 512:768], arena[1, :, 512:768])
+    codec.decode([(arrays, arena[0, :, 512:768], arena[1, :, 512:768])])
     for there, here in zip(arena[:, :, 512:768], through(codec, keys, values), strict=True):
         np.testing.assert_array_equal(there, here)
     assert np.isnan(arena[:, :, :256]).all()
@@ -143,7 +143,7 @@ def test_layers_that_are_decoded_together_are_as_each_alone(bits: tuple[int, int
     shapes = [(3, 64, 64), (3, 64, 64), (1, 72, 48), (2, 64, 0), (3, 64, 64)]
     blocks = [block(130, heads, *dims, seed=seed) for seed, (heads, *dims) in enumerate(shapes)]
     together = [(np.full_like(keys, np.nan), np.full_like(values, np.nan)) for keys, values in blocks]
-    codec.decode_layers([(codec.encode(*one), *into) for one, into in zip(blocks, together, strict=True)])
+    codec.decode([(codec.encode(*one), *into) for one, into in zip(blocks, together, strict=True)])
     for one, into in zip(blocks, together, strict=True):
         for decoded, alone in zip(into, through(codec, *one), strict=True):
             np.testing.assert_array_equal(decoded, alone)
@@ -156,7 +156,7 @@ def test_arrays_that_cannot_be_written_are_decoded() -> None:
         for name, array in codec.encode(keys, values).items()
     }
     decoded = np.empty_like(keys), np.empty_like(values)
-    codec.decode(arrays, *decoded)
+    codec.decode([(arrays, *decoded)])
     np.testing.assert_array_equal(decoded[0], through(codec, keys, values)[0])
 
 
