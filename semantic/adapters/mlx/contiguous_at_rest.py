@@ -63,8 +63,9 @@ class ContiguousMemoryAtRest(ContiguousMemory):
         room = len(blocks) * size
         keys: Array = np.empty((layer.kv_heads, room, layer.key_head_dim), np.float32)
         values: Array = np.empty((layer.kv_heads, room, layer.value_head_dim), np.float32)
-        for i, block in enumerate(blocks):
-            rows = slice(i * size, i * size + block.num_tokens)
-            self._quantised.get(block, [(index, keys[:, rows], values[:, rows])])
+        rows = [slice(i * size, i * size + block.num_tokens) for i, block in enumerate(blocks)]
+        self._quantised.get(
+            (block, [(index, keys[:, part], values[:, part])]) for block, part in zip(blocks, rows, strict=True)
+        )
         dtype = getattr(mx, self._spec.precision.dtype)
         return tuple(mx.array(array[:, :num_tokens])[None].astype(dtype) for array in (keys, values))  # type: ignore[return-value]

@@ -1,6 +1,7 @@
 """A block's arrays in host memory, by name: what was sealed, or what came from the store."""
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -24,6 +25,8 @@ DTYPES: dict[str, Any] = {
     "BOOL": np.bool_,
 }
 """numpy's types by safetensors' names."""
+
+_NAME = re.compile(r"layers\.[0-9]{1,6}\..")
 
 
 class HostBlock:
@@ -65,10 +68,15 @@ class HostBlock:
         """The name of its dtype."""
         return self._layout.headers[name].dtype
 
-    def of_layer(self, index: int) -> Mapping[str, HostArray]:
-        """The arrays of one layer, ``layers.<index>.<name>``, by their own names."""
-        names = self._layout.of_layers[f"layers.{index}"]
-        return {own: self.array(name) for own, name in names.items()}
+    def of_layers(self, layers: range) -> dict[str, HostArray]:
+        """The arrays of layers that follow one another and have the same: each ``[layers, ...]``, by their own names.
+
+        Those of a block from the store are views.
+        """
+        if self._memory.size and (views := self._layout.views(layers)):
+            return {own: np.ndarray(buffer=self._memory, **view) for own, view in views.items()}
+        names = self._layout.of_layers[layers.start]
+        return {own: np.stack([self.array(f"layers.{i}.{own}") for i in layers]) for own in names}
 
     def tensors(self) -> list[Tensor]:
         """Views of all arrays."""
@@ -93,20 +101,43 @@ class _Layout:
     def __init__(self) -> None:
         self.headers: dict[str, TensorHeader] = {}
         self.starts: dict[str, int] = {}
-        self.of_layers: dict[str, dict[str, str]] = {}
+        self.of_layers: dict[int, dict[str, TensorHeader]] = {}
         self.nbytes = 0
+        self._views: dict[range, dict[str, dict[str, Any]]] = {}
 
     def add(self, header: TensorHeader) -> None:
         self.headers[header.name], self.starts[header.name] = header, self.nbytes
-        layers, number, own = header.name.split(".", 2)
-        self.of_layers.setdefault(f"{layers}.{number}", {})[own] = header.name
+        _, number, own = header.name.split(".", 2)
+        self.of_layers.setdefault(int(number), {})[own] = header
         self.nbytes += header.nbytes
+
+    def views(self, layers: range) -> dict[str, dict[str, Any]]:
+        """How numpy sees each array of all these layers as one; empty where they don't lie equally far apart."""
+        if layers not in self._views:
+            self._views[layers] = self._found(layers)
+        return self._views[layers]
+
+    def _found(self, layers: range) -> dict[str, dict[str, Any]]:
+        views = {}
+        for own, header in self.of_layers[layers.start].items():
+            starts = [self.starts[f"layers.{i}.{own}"] for i in layers]
+            step = starts[-1] - starts[-2] if len(starts) > 1 else 0
+            if any(start != starts[0] + i * step for i, start in enumerate(starts)):
+                return {}
+            one = np.empty(header.shape, DTYPES[header.dtype])
+            views[own] = {
+                "shape": (len(layers), *one.shape),
+                "dtype": one.dtype,
+                "offset": starts[0],
+                "strides": (step, *one.strides),
+            }
+        return views
 
 
 @lru_cache(maxsize=64)
 def _layout_of(headers: tuple[TensorHeader, ...]) -> _Layout:
     """Shared by all blocks that hold the same arrays, as most blocks of a model do."""
-    if any(header.dtype not in DTYPES or header.name.count(".") < 2 for header in headers):
+    if any(header.dtype not in DTYPES or not _NAME.match(header.name) for header in headers):
         raise BlockDamagedError(f"the block has arrays of types or names that are not kept: {list(headers)}")
     layout = _Layout()
     for header in headers:

@@ -16,8 +16,8 @@ from semantic.application.ports.block_store import Place, Tensor
 from semantic.domain.identifiers import BlockId
 from semantic.domain.value_objects import ModelCacheSpec
 
-_TOGETHER = 500_000
-"""Numbers that are decoded together: six layers of a block of the default model."""
+_TOGETHER = 900_000
+"""Numbers that are decoded together: ten layers of a block of the default model."""
 
 
 class PagedMemoryAtRest(PagedMemory):
@@ -67,13 +67,8 @@ class PagedMemoryAtRest(PagedMemory):
                 for layers in _some_at_a_time(self._layers_of(slot, block))
             ]
         )
-
-        def work() -> None:
-            for part in parts:
-                self._rows.get(*part)
-
         with self._numpy_blas.single_threaded():
-            self._team.run(work)
+            self._team.run(lambda: self._rows.get(parts))
         cache.num_tokens = num_tokens
 
     def copy(self, source: BlockId, target: BlockId, num_tokens: int) -> None:

@@ -1,19 +1,22 @@
 """Keys and values rounded as mlx_lm's quantised caches round them, in sealed blocks: what ours is compared with."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
+import numpy.typing as npt
 
 from semantic.adapters.mlx.page_arena import Array
 from semantic.adapters.quantisation.key_code import Arrays
-from semantic.adapters.quantisation.kv_codec import Layer, Shapes
+from semantic.adapters.quantisation.kv_codec import Portion, Shapes
 from semantic.domain.errors import InvalidSpecError
 from semantic.domain.value_objects import KVPrecision, LayerKind, LayerSpec, ModelCacheSpec
 
 _BITS = 4
 _GROUP_SIZES = (64, 32)
 _WORD_BITS = 32
+_NAMES = ("codes", "scales", "biases")
 
 
 class PublishedCodec:
@@ -35,21 +38,25 @@ class PublishedCodec:
 
     def encode(self, keys: Array, values: Array) -> Arrays:
         """Codes, scales and biases of keys and of values, ``[heads, tokens, head_dim]``, by name."""
-        named: Arrays = {}
+        named = {}
         for side, numbers in (("keys", keys), ("values", values)):
             codes, *rest = mx.quantize(mx.array(numbers), group_size=self._group_size, bits=_BITS)
             scales, biases = (each.astype(mx.float16) for each in rest)
-            for name, array in (("codes", codes), ("scales", scales), ("biases", biases)):
+            for name, array in zip(_NAMES, (codes, scales, biases), strict=True):
                 named[f"{side}.{name}"] = np.array(array)
         return named
 
-    def decode(self, layers: Sequence[Layer]) -> None:
+    def decode(self, portions: Iterable[Portion]) -> None:
         """Write what was encoded into each layer's keys and values, which may be views."""
-        for arrays, keys, values in layers:
-            for side, numbers in (("keys", keys), ("values", values)):
-                codes, scales, biases = (mx.array(arrays[f"{side}.{name}"]) for name in ("codes", "scales", "biases"))
-                scales, biases = scales.astype(mx.float32), biases.astype(mx.float32)
-                numbers[:] = np.array(mx.dequantize(codes, scales, biases, group_size=self._group_size, bits=_BITS))
+        for arrays, *decoded in portions:
+            for side, layers in zip(("keys", "values"), decoded, strict=True):
+                for i, numbers in enumerate(layers):
+                    numbers[:] = self._dequantised(*(arrays[f"{side}.{name}"][i] for name in _NAMES))
+
+    def _dequantised(self, *quantised: npt.NDArray[Any]) -> Array:
+        codes, scales, biases = map(mx.array, quantised)
+        scales, biases = scales.astype(mx.float32), biases.astype(mx.float32)
+        return np.array(mx.dequantize(codes, scales, biases, group_size=self._group_size, bits=_BITS))
 
     def layer_bytes(self, layer: LayerSpec, tokens: int) -> int:
         """Bytes of one layer's part of a block of so many tokens."""

@@ -1,7 +1,8 @@
 """Keys and values of a sealed block, quantised: into a block's arrays and back."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
+from functools import lru_cache, partial
+from itertools import groupby
 from typing import Protocol
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from semantic.adapters.mlx.host_block import HostBlock, expect
 from semantic.adapters.mlx.page_arena import Array
 from semantic.adapters.quantisation.key_code import Arrays
-from semantic.adapters.quantisation.kv_codec import Layer, Shapes
+from semantic.adapters.quantisation.kv_codec import Portion, Shapes
 from semantic.application.ports.block_store import TensorHeader
 from semantic.domain.value_objects import LayerKind, LayerSpec, ModelCacheSpec
 
@@ -26,7 +27,7 @@ class RowCodec(Protocol):
     def encode(self, keys: Array, values: Array) -> Arrays:
         """Raises ``OverflowError`` for numbers that it can't hold."""
 
-    def decode(self, layers: Sequence[Layer]) -> None:
+    def decode(self, portions: Iterable[Portion]) -> None:
         """Write what was encoded into each layer's keys and values, which may be views."""
 
     def shapes(self, heads: int, tokens: int, key_dim: int, value_dim: int) -> Shapes:
@@ -58,16 +59,20 @@ class RowsAtRest:
         for name, array in arrays.items():
             block.put(f"layers.{index}.{name}", _NAMES[str(array.dtype)], array)
 
-    def get(self, block: HostBlock, layers: Iterable[LayerRows]) -> None:
-        """Write rows, all that the block has of these layers, into keys and values, which may be views."""
-        quantised = []
-        for index, keys, values in layers:
-            arrays = block.of_layer(index)
-            if "keys" in arrays:
-                keys[:], values[:] = arrays["keys"], arrays["values"]
+    def get(self, parts: Iterable[tuple[HostBlock, Iterable[LayerRows]]]) -> None:
+        """Write rows, all that each block has of these layers, into keys and values, which may be views."""
+        self._codec.decode(portion for part in parts for portion in self._portions(*part))
+
+    def _portions(self, block: HostBlock, layers: Iterable[LayerRows]) -> Iterator[Portion]:
+        """What is left to decode of these layers once those that were kept exact are written."""
+        for (is_exact, *_), same in groupby(enumerate(layers), partial(_kind, block)):
+            indices, keys, values = zip(*(rows for _, rows in same), strict=True)
+            arrays = block.of_layers(range(indices[0], indices[-1] + 1))
+            if is_exact:
+                for here, there in zip((*keys, *values), (*arrays["keys"], *arrays["values"]), strict=True):
+                    here[:] = there
             else:
-                quantised.append((arrays, keys, values))
-        self._codec.decode(quantised)
+                yield Portion(arrays, keys, values)
 
     def _check(self, headers: tuple[TensorHeader, ...], num_tokens: int) -> None:
         """States are passed over. Most blocks have the same arrays, so one that was right need not be looked at."""
@@ -87,3 +92,9 @@ class RowsAtRest:
             shapes = {"keys": ("float32", (heads, tokens, key_dim)), "values": ("float32", (heads, tokens, value_dim))}
         for name, (dtype, shape) in shapes.items():
             yield TensorHeader(f"layers.{index}.{name}", _NAMES[dtype], shape)
+
+
+def _kind(block: HostBlock, numbered: tuple[int, LayerRows]) -> tuple[bool, int, tuple[int, ...], tuple[int, ...]]:
+    """Equal for layers that follow one another and have arrays of the same shapes."""
+    number, (index, keys, values) = numbered
+    return f"layers.{index}.keys" in block, index - number, keys.shape, values.shape

@@ -6,17 +6,21 @@ of a sequence, to which all others attend, has keys unlike any other, and would 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from semantic.adapters.quantisation.packing import Codes, pack, unpack
+from semantic.adapters.quantisation.scratch import Scratch
 
 Floats = npt.NDArray[np.float32]
 Halves = npt.NDArray[np.float16]
-Arrays = dict[str, npt.NDArray[Any]]
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+_TOGETHER = 8
+"""Tokens that are decoded as one row: numpy pays for every row."""
 
 
 class KeyCode:
@@ -26,7 +30,7 @@ class KeyCode:
         self._levels, self._group = levels, group
 
     def encode(self, keys: Floats) -> Arrays:
-        """``first`` token, ``codes``, and for each head, group and channel its ``scales`` and ``offsets``."""
+        """The first token, codes, and for each head, group and channel its scale and offset."""
         rest = keys[:, 1:]
         heads, tokens, dim = rest.shape
         groups = -(-tokens // self._group)
@@ -35,21 +39,29 @@ class KeyCode:
         for i, run in self._runs(tokens):
             scales[:, i], offsets[:, i] = self._range(rest[:, run])
             codes[:, run] = _rounded(rest[:, run], scales[:, i, None], offsets[:, i, None])
-        first = keys[:, :1].astype(np.float16)
-        return {"first": first, "codes": pack(codes.reshape(-1), self._levels), "scales": scales, "offsets": offsets}
+        return {
+            "keys.first": keys[:, :1].astype(np.float16),
+            "keys.codes": pack(codes.reshape(-1), self._levels),
+            "keys.scales": scales,
+            "keys.offsets": offsets,
+        }
 
-    def decode(self, arrays: Sequence[Arrays], keys: Sequence[Floats]) -> None:
-        """Write what was encoded into ``keys``, which may be views; all are of one shape."""
+    def decode(self, arrays: Arrays, keys: Sequence[Floats], scratch: Scratch) -> None:
+        """Write what was encoded into each layer's ``keys``, which may be views. Arrays are ``[layers, ...]``."""
         heads, tokens, dim = keys[0].shape
-        rest = heads, tokens - 1, dim
-        codes = unpack(stacked(arrays, "codes"), self._levels, math.prod(rest)).reshape(len(keys), *rest)
-        scales, offsets = (stacked(arrays, name).astype(np.float32) for name in ("scales", "offsets"))
-        for n, layer in enumerate(keys):
-            layer[:, :1] = arrays[n]["first"]
-            for i, run in self._runs(tokens - 1):
-                part = layer[:, 1:][:, run]
-                np.multiply(codes[n, :, run], scales[n, :, i, None], out=part)
-                part += offsets[n, :, i, None]
+        layers, rest = len(keys), (heads, tokens - 1, dim)
+        codes = unpack(arrays["keys.codes"], self._levels, math.prod(rest), scratch)
+        numbers = scratch.array("keys", (layers, *keys[0].shape), np.float32)
+        numbers[:, :, :1] = arrays["keys.first"]
+        numbers[:, :, 1:] = codes.reshape(layers, *rest)
+        scales, offsets = (_of_long_rows(arrays[name], name, scratch) for name in ("keys.scales", "keys.offsets"))
+        for i, run in self._runs(tokens - 1):
+            for part, together in _long_rows(run):
+                rows = numbers[:, :, 1:][:, :, part].reshape(layers, heads, -1, together * dim)
+                rows *= scales[:, :, i, None, : together * dim]
+                rows += offsets[:, :, i, None, : together * dim]
+        for layer, decoded in zip(keys, numbers, strict=True):
+            layer[:] = decoded
 
     def _runs(self, tokens: int) -> Iterator[tuple[int, slice]]:
         for i, start in enumerate(range(0, tokens, self._group)):
@@ -62,9 +74,21 @@ class KeyCode:
         return -_rounded_down((offsets.astype(np.float32) - high) / np.float32(self._levels - 1)), offsets
 
 
-def stacked(arrays: Sequence[Arrays], name: str) -> npt.NDArray[Any]:
-    """The array of this name of every layer, one behind the other."""
-    return np.stack([each[name] for each in arrays])
+def _long_rows(run: slice) -> Iterator[tuple[slice, int]]:
+    """Parts of a run of tokens, and how many tokens of each are one row."""
+    odd = (run.stop - run.start) % _TOGETHER
+    if run.stop - odd > run.start:
+        yield slice(run.start, run.stop - odd), _TOGETHER
+    if odd:
+        yield slice(run.stop - odd, run.stop), odd
+
+
+def _of_long_rows(numbers: Halves, name: str, scratch: Scratch) -> Floats:
+    """A number for each channel of as many tokens as are one row."""
+    *outer, dim = numbers.shape
+    repeated = scratch.array(name, (*outer, _TOGETHER, dim), np.float32)
+    repeated[:] = numbers.astype(np.float32)[..., None, :]
+    return repeated.reshape(*outer, _TOGETHER * dim)
 
 
 def _rounded_down(numbers: Floats) -> Halves:

@@ -1,21 +1,28 @@
 """One layer's part of a sealed block, as few bits and back."""
 
 import math
-from collections.abc import Mapping, Sequence
-from itertools import groupby
-from typing import Any
-
-import numpy.typing as npt
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from semantic.adapters.quantisation.key_code import Arrays, Floats, KeyCode
+from semantic.adapters.quantisation.scratch import Scratches
 from semantic.adapters.quantisation.value_code import ValueCode
 from semantic.domain.value_objects import LayerSpec, RestPrecision
 from semantic.domain.value_objects.rest_precision import packed_bytes
 
 Shapes = dict[str, tuple[str, tuple[int, ...]]]
 
-Layer = tuple[Mapping[str, npt.NDArray[Any]], Floats, Floats]
-"""A layer's arrays, and the keys and values that they are decoded into."""
+
+class Portion(NamedTuple):
+    """Layers that are decoded at once. ``arrays``, by name, are ``[layers, ...]``.
+
+    ``keys`` and ``values`` are what each layer is decoded into, ``[heads, tokens, dim]``; they may be views.
+    """
+
+    arrays: Arrays
+    keys: Sequence[Floats]
+    values: Sequence[Floats]
+
 
 _LARGEST = 2.0**14
 """Rotated, numbers up to here have scales that 16-bit floats hold."""
@@ -24,13 +31,14 @@ _LARGEST = 2.0**14
 class KVCodec:
     """Quantises keys and values as ``precision`` says. The same input gives the same bytes.
 
-    No state is kept, so threads may share one codec. ADR 0013 says why keys and values are coded so differently.
+    Threads may share one codec. ADR 0013 says why keys and values are coded so differently.
     """
 
     def __init__(self, precision: RestPrecision) -> None:
         self.precision = precision
         self._keys = KeyCode(precision.key_levels, precision.key_group)
         self._values = ValueCode(precision.value_levels, precision.value_group)
+        self._scratches = Scratches()
 
     def encode(self, keys: Floats, values: Floats) -> Arrays:
         """The arrays of keys ``[heads, tokens, key_dim]`` and values ``[heads, tokens, value_dim]``, by name.
@@ -42,23 +50,22 @@ class KVCodec:
         self.precision.check(keys.shape[2], values.shape[2])
         if not (self.holds(keys) and self.holds(values)):
             raise OverflowError(f"keys or values are beyond {_LARGEST:g} or not numbers; keep this block as it is")
-        named = {f"keys.{name}": array for name, array in self._keys.encode(keys).items()} if keys.size else {}
-        if values.size:
-            named |= {f"values.{name}": array for name, array in self._values.encode(values).items()}
-        return named
+        of_keys = self._keys.encode(keys) if keys.size else {}
+        of_values = self._values.encode(values) if values.size else {}
+        return {**of_keys, **of_values}
 
-    def decode(self, layers: Sequence[Layer]) -> None:
-        """Write what was encoded into each layer's keys and values, which may be views of larger arrays.
+    def decode(self, portions: Iterable[Portion]) -> None:
+        """Write what was encoded into each layer's keys and values.
 
-        Several at once: numpy lets other threads run at each of its calls, and where calls are short, threads wait for
-        each other. Two that decode layer by layer take as long as one.
+        The larger the portions, the better do threads get on: numpy lets others run at each of its calls, and where
+        calls are short, they wait for each other. Two that decode layer by layer take as long as one.
         """
-        for (key_shape, value_shape), same in groupby(layers, lambda layer: (layer[1].shape, layer[2].shape)):
-            arrays, keys, values = zip(*same, strict=True)
-            if math.prod(key_shape):
-                self._keys.decode([_of("keys.", each) for each in arrays], keys)
-            if math.prod(value_shape):
-                self._values.decode([_of("values.", each) for each in arrays], values)
+        with self._scratches.one() as scratch:
+            for arrays, keys, values in portions:
+                if math.prod(keys[0].shape):
+                    self._keys.decode(arrays, keys, scratch)
+                if math.prod(values[0].shape):
+                    self._values.decode(arrays, values, scratch)
 
     def layer_bytes(self, layer: LayerSpec, tokens: int) -> int:
         """Bytes of one layer's part of a block of ``tokens`` tokens, as they will be."""
@@ -83,7 +90,3 @@ class KVCodec:
     def holds(numbers: Floats) -> bool:
         """Whether all numbers are finite and small enough."""
         return not numbers.size or bool(max(numbers.max(), -numbers.min()) <= _LARGEST)
-
-
-def _of(prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Arrays:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from semantic.adapters.quantisation.scratch import Scratch
+
 Codes = npt.NDArray[np.uint8]
 
 _TOGETHER = 16
@@ -22,14 +24,14 @@ def pack(codes: Codes, levels: int) -> Codes:
     return _PACKINGS[levels].pack(np.pad(codes, (0, missing)) if missing else codes)
 
 
-def unpack(packed: Codes, levels: int, count: int) -> Codes:
-    """The ``count`` codes that were packed, ``[..., bytes]`` to ``[..., count]``."""
-    return _PACKINGS[levels].unpack(packed)[..., :count]
+def unpack(packed: Codes, levels: int, count: int, scratch: Scratch) -> Codes:
+    """The ``count`` codes that were packed, ``[..., bytes]`` to ``[..., count]``; they may be in ``scratch``."""
+    return _PACKINGS[levels].unpack(packed, scratch)[..., :count]
 
 
 class _Packing(NamedTuple):
     pack: Callable[[Codes], Codes]
-    unpack: Callable[[Codes], Codes]
+    unpack: Callable[[Codes, Scratch], Codes]
 
 
 def _words(packed: Codes) -> npt.NDArray[Any]:
@@ -47,8 +49,12 @@ def _flat(words: npt.NDArray[Any]) -> Codes:
     return words.reshape(*words.shape[:-2], -1).view(np.uint8)
 
 
-def _as_they_are(codes: Codes) -> Codes:
+def _pack_256(codes: Codes) -> Codes:
     return codes
+
+
+def _unpack_256(packed: Codes, scratch: Scratch) -> Codes:
+    return packed
 
 
 def _pack_16(codes: Codes) -> Codes:
@@ -56,9 +62,9 @@ def _pack_16(codes: Codes) -> Codes:
     return codes[:half] | np.left_shift(codes[half:], 4, dtype=np.uint8)
 
 
-def _unpack_16(packed: Codes) -> Codes:
+def _unpack_16(packed: Codes, scratch: Scratch) -> Codes:
     words = _words(packed)
-    halves = np.empty((*words.shape[:-1], 2, words.shape[-1]), words.dtype)
+    halves = scratch.array("halves", (*words.shape[:-1], 2, words.shape[-1]), words.dtype)
     lower = _in_each_byte(words, 15)
     np.bitwise_and(words, lower, out=halves[..., 0, :])
     np.right_shift(words, 4, out=halves[..., 1, :])
@@ -71,9 +77,9 @@ def _pack_32(codes: Codes) -> Codes:
     return np.concatenate([_pack_16(np.bitwise_and(codes, 15, dtype=np.uint8)), np.packbits(codes >> 4)])
 
 
-def _unpack_32(packed: Codes) -> Codes:
+def _unpack_32(packed: Codes, scratch: Scratch) -> Codes:
     lower = packed.shape[-1] * 4 // 5
-    codes = _unpack_16(packed[..., :lower])
+    codes = _unpack_16(packed[..., :lower], scratch)
     highest = _words(np.unpackbits(packed[..., lower:], axis=-1))
     highest <<= 4
     words = _words(codes)
@@ -90,15 +96,16 @@ def _pack_11(codes: Codes) -> Codes:
     return pairs[:7].reshape(-1)
 
 
-def _unpack_11(packed: Codes) -> Codes:
+def _unpack_11(packed: Codes, scratch: Scratch) -> Codes:
     words = _words(packed.reshape(*packed.shape[:-1], 7, -1))
-    rows = np.empty((*words.shape[:-2], 8, words.shape[-1]), words.dtype)
+    rows = scratch.array("rows", (*words.shape[:-2], 8, words.shape[-1]), words.dtype)
     np.bitwise_and(words, _in_each_byte(words, 127), out=rows[..., :7, :])
-    highest = words & _in_each_byte(words, 128)
+    highest = scratch.array("highest", words.shape, words.dtype)
+    np.bitwise_and(words, _in_each_byte(words, 128), out=highest)
     highest >>= np.arange(7, 0, -1, dtype=words.dtype)[:, None]
     np.bitwise_or.reduce(highest, axis=-2, out=rows[..., 7, :])
     pairs = _flat(rows)
-    codes = np.empty((*pairs.shape[:-1], 2, pairs.shape[-1]), np.uint8)
+    codes = scratch.array("codes of pairs", (*pairs.shape[:-1], 2, pairs.shape[-1]), np.uint8)
     first, second = codes[..., 0, :], codes[..., 1, :]
     np.floor_divide(pairs, _PAIR_LEVELS, out=first)
     np.multiply(first, _PAIR_LEVELS, out=second)
@@ -107,7 +114,7 @@ def _unpack_11(packed: Codes) -> Codes:
 
 
 _PACKINGS = {
-    256: _Packing(_as_they_are, _as_they_are),
+    256: _Packing(_pack_256, _unpack_256),
     32: _Packing(_pack_32, _unpack_32),
     16: _Packing(_pack_16, _unpack_16),
     11: _Packing(_pack_11, _unpack_11),

@@ -7,7 +7,8 @@ their neighbours would drown them.
 
 To rotate back is most of the work of decoding. A Hadamard matrix is made of four of half its size, one of them
 negative: the halves of all vectors lie one behind the other, are added and subtracted as integers, and each is then
-rotated by the smaller matrix.
+rotated by the smaller matrix. One channel of all vectors lies behind another: what is done to whole vectors, such as
+to scale them, then goes along the memory, and a matrix product reads either way.
 """
 
 from collections.abc import Sequence
@@ -15,13 +16,17 @@ from functools import cache
 
 import numpy as np
 
-from semantic.adapters.quantisation.key_code import Arrays, Floats, stacked
+from semantic.adapters.quantisation.key_code import Arrays, Floats, Halves
 from semantic.adapters.quantisation.packing import pack, unpack
+from semantic.adapters.quantisation.scratch import Scratch
 
 _SPAN_OF_FEW = 0.95
 """Of the largest number in a group, what fewer than 16 levels span: finer steps are worth more than its own error."""
 
 _LARGEST_ROTATION = 128
+
+_STORED = (3, 4, 2, 0, 1)
+"""``[heads, tokens, vectors, halves, channels]`` as stored: of each half, one channel of all vectors after another."""
 
 
 class ValueCode:
@@ -37,7 +42,7 @@ class ValueCode:
         self._step = np.float32(span / ((levels - 1) / 2))
 
     def encode(self, values: Floats) -> Arrays:
-        """``codes``, and for each head, token and group its ``scales``."""
+        """The codes, and for each head, token and group its scale."""
         rotated = values.reshape(-1, len(self._rotation)) @ self._rotation
         rotated = rotated.reshape(*values.shape[:2], -1, self._group)
         largest = np.maximum(rotated.max(axis=-1), -rotated.min(axis=-1))
@@ -47,27 +52,38 @@ class ValueCode:
         np.rint(rotated, out=rotated)
         rotated += self._zero
         codes = np.clip(rotated, 0, self._levels - 1, out=rotated).astype(np.uint8)
-        halves = np.moveaxis(codes.reshape(-1, 2, len(self._half)), 1, 0)
-        return {"codes": pack(halves.reshape(-1), self._levels), "scales": scales}
+        halves = codes.reshape(*values.shape[:2], -1, 2, len(self._half))
+        packed = pack(halves.transpose(_STORED).reshape(-1), self._levels)
+        return {"values.codes": packed, "values.scales": scales}
 
-    def decode(self, arrays: Sequence[Arrays], values: Sequence[Floats]) -> None:
-        """Write what was encoded into ``values``, which may be views; all are of one shape.
+    def decode(self, arrays: Arrays, values: Sequence[Floats], scratch: Scratch) -> None:
+        """Write what was encoded into each layer's ``values``, which may be views. Arrays are ``[layers, ...]``.
 
         The matrix is its own inverse.
         """
         layers, half = len(values), len(self._half)
-        codes = unpack(stacked(arrays, "codes"), self._levels, values[0].size).reshape(layers, 2, -1)
-        sums = np.empty(codes.shape, self._sums)
+        codes = unpack(arrays["values.codes"], self._levels, values[0].size, scratch).reshape(layers, 2, -1)
+        sums = scratch.array("sums", codes.shape, self._sums)
         np.add(codes[:, 0], codes[:, 1], out=sums[:, 0], dtype=self._sums)
         np.subtract(codes[:, 0], codes[:, 1], out=sums[:, 1], dtype=self._sums)
         sums[:, 0] -= 2 * self._zero
-        numbers = sums.astype(np.float32).reshape(layers, 2, -1, half)
-        rotated = np.empty((layers, numbers.shape[2], 2, half), np.float32)
-        np.matmul(numbers, self._half, out=rotated.swapaxes(1, 2))
-        pieces = *values[0].shape[:2], -1, self._group // len(self._rotation), len(self._rotation)
-        scales = stacked(arrays, "scales").astype(np.float32)[..., None, None]
-        for n, layer in enumerate(values):
-            np.multiply(rotated[n].reshape(pieces), scales[n], out=layer.reshape(pieces))
+        numbers = scratch.array("values", (layers, 2, half, codes.shape[-1] // half), np.float32)
+        numbers[:] = sums.reshape(numbers.shape)
+        numbers *= self._scales_of_vectors(arrays["values.scales"], scratch)[:, None, None]
+        heads, tokens, _ = values[0].shape
+        rotated = numbers.reshape(layers, 2, half, -1, heads, tokens)
+        for layer, each in zip(values, rotated, strict=True):
+            halves = layer.reshape(heads, tokens, -1, 2, half).transpose(2, 0, 3, 1, 4)
+            np.matmul(each.transpose(2, 3, 0, 4, 1), self._half, out=halves)
+
+    def _scales_of_vectors(self, scales: Halves, scratch: Scratch) -> Floats:
+        """The scale of each vector that is rotated by itself, ``[layers, vectors]``, in the order of the codes."""
+        scales = np.moveaxis(scales, -1, 1)
+        layers, groups, heads, tokens = scales.shape
+        of_group = self._group // len(self._rotation)
+        repeated = scratch.array("scales of vectors", (layers, groups, of_group, heads, tokens), np.float32)
+        repeated[:] = scales[:, :, None]
+        return repeated.reshape(layers, -1)
 
 
 @cache

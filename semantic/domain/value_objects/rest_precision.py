@@ -10,7 +10,7 @@ KEY_LEVELS = {8: 256, 4: 32}
 VALUE_LEVELS = {8: 256, 4: 16}
 VALUE_LEVELS_BESIDE_4_BIT_KEYS = 11
 
-CODES = 2
+CODES = 3
 """Raised when the same bytes come to stand for other numbers."""
 
 _HALF_BITS_OF_LEVELS = {256: 16, 32: 10, 16: 8, 11: 7}  # two codes of 11 levels fill 7 bits: 121 of 128

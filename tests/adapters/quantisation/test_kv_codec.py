@@ -1,5 +1,6 @@
 """Blocks through the codec and back: what comes back, how far off, in how many bytes."""
 
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semantic.adapters.quantisation.kv_codec import KVCodec
+from semantic.adapters.quantisation.key_code import Arrays
+from semantic.adapters.quantisation.kv_codec import KVCodec, Portion
 from semantic.adapters.quantisation.packing import unpack
+from semantic.adapters.quantisation.scratch import Scratch
 from semantic.adapters.quantisation.value_code import hadamard
 from semantic.domain.errors import InvalidSpecError
 from semantic.domain.value_objects import LayerSpec, RestPrecision
@@ -30,9 +33,14 @@ def block(tokens: int = 256, heads: int = 3, key_dim: int = 64, value_dim: int =
     return keys.astype(np.float32), values.astype(np.float32)
 
 
+def portion(*layers: tuple[Arrays, Floats, Floats]) -> Portion:
+    arrays, keys, values = zip(*layers, strict=True)
+    return Portion({name: np.stack([each[name] for each in arrays]) for name in arrays[0]}, keys, values)
+
+
 def through(codec: KVCodec, keys: Floats, values: Floats) -> Pair:
     decoded = np.full_like(keys, np.nan), np.full_like(values, np.nan)
-    codec.decode([(codec.encode(keys, values), *decoded)])
+    codec.decode([portion((codec.encode(keys, values), *decoded))])
     return decoded
 
 
@@ -102,14 +110,12 @@ def test_a_layer_of_smollm2_takes_so_many_bytes_of_393_216(bits: tuple[int, int]
 
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("group", [8, 16, 64, 80])
-def test_values_are_the_rotated_codes_whose_first_halves_are_stored_before_their_second(
-    bits: tuple[int, int], group: int
-) -> None:
+def test_values_are_the_rotated_codes_stored_by_half_and_channel(bits: tuple[int, int], group: int) -> None:
     codec = KVCodec(RestPrecision.of(*bits, value_group=group))
     keys, values = block(tokens=9, value_dim=2 * group)
     arrays, levels, size = codec.encode(keys, values), codec.precision.value_levels, group & -group
-    stored = unpack(arrays["values.codes"], levels, values.size)
-    codes = np.moveaxis(stored.reshape(2, -1, size // 2), 0, 1).reshape(-1, size).astype(np.float32)
+    stored = unpack(arrays["values.codes"], levels, values.size, Scratch())
+    codes = stored.reshape(size, -1, 3, 9).transpose(2, 3, 1, 0).reshape(-1, size).astype(np.float32)
     scales = np.repeat(arrays["values.scales"].astype(np.float32), group // size, axis=-1)
     expected = (codes - levels // 2) @ hadamard(size) * scales.reshape(-1, 1)
     np.testing.assert_allclose(through(codec, keys, values)[1].reshape(-1, size), expected, rtol=1e-5, atol=1e-6)
@@ -129,7 +135,7 @@ def test_views_of_larger_arrays_are_read_and_written_in_place() -> None:
     arena = np.full((2, 3, 1024, 64), np.nan, np.float32)
     arena[0, :, 256:512], arena[1, :, 256:512] = keys, values
     arrays = codec.encode(arena[0, :, 256:512], arena[1, :, 256:512])
-    codec.decode([(arrays, arena[0, :, 512:768], arena[1, :, 512:768])])
+    codec.decode([portion((arrays, arena[0, :, 512:768], arena[1, :, 512:768]))])
     for there, here in zip(arena[:, :, 512:768], through(codec, keys, values), strict=True):
         np.testing.assert_array_equal(there, here)
     assert np.isnan(arena[:, :, :256]).all()
@@ -140,11 +146,14 @@ def test_views_of_larger_arrays_are_read_and_written_in_place() -> None:
 @pytest.mark.parametrize("bits", BITS)
 def test_layers_that_are_decoded_together_are_as_each_alone(bits: tuple[int, int]) -> None:
     codec = KVCodec(RestPrecision.of(*bits, value_group=16))
-    shapes = [(3, 64, 64), (3, 64, 64), (1, 72, 48), (2, 64, 0), (3, 64, 64)]
-    blocks = [block(130, heads, *dims, seed=seed) for seed, (heads, *dims) in enumerate(shapes)]
-    together = [(np.full_like(keys, np.nan), np.full_like(values, np.nan)) for keys, values in blocks]
-    codec.decode([(codec.encode(*one), *into) for one, into in zip(blocks, together, strict=True)])
-    for one, into in zip(blocks, together, strict=True):
+    shapes = [(3, 64, 64), (1, 72, 48), (2, 64, 0), (3, 64, 64)]
+    originals = [[block(130, *shape, seed=seed) for seed in range(3)] for shape in shapes]
+    together = [[(np.full_like(keys, np.nan), np.full_like(values, np.nan)) for keys, values in o] for o in originals]
+    codec.decode(
+        portion(*((codec.encode(*one), *into) for one, into in zip(*several, strict=True)))
+        for several in zip(originals, together, strict=True)
+    )
+    for one, into in zip(chain(*originals), chain(*together), strict=True):
         for decoded, alone in zip(into, through(codec, *one), strict=True):
             np.testing.assert_array_equal(decoded, alone)
 
@@ -156,7 +165,7 @@ def test_arrays_that_cannot_be_written_are_decoded() -> None:
         for name, array in codec.encode(keys, values).items()
     }
     decoded = np.empty_like(keys), np.empty_like(values)
-    codec.decode([(arrays, *decoded)])
+    codec.decode([portion((arrays, *decoded))])
     np.testing.assert_array_equal(decoded[0], through(codec, keys, values)[0])
 
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semantic.adapters.quantisation.packing import pack, unpack
+from semantic.adapters.quantisation.scratch import Scratch
 from semantic.domain.value_objects.rest_precision import packed_bytes
 
 LEVELS = (256, 32, 16, 11)
@@ -36,7 +37,7 @@ def test_codes_take_the_bytes_that_were_counted(levels: int, count: int, num_byt
 def test_several_are_unpacked_at_once(levels: int, count: int) -> None:
     codes = np.random.default_rng(count).integers(0, levels, (3, count), dtype=np.uint8)
     packed = np.stack([pack(each, levels) for each in codes])
-    np.testing.assert_array_equal(unpack(packed, levels, count), codes)
+    np.testing.assert_array_equal(unpack(packed, levels, count, Scratch()), codes)
 
 
 @given(st.sampled_from(LEVELS), st.integers(0, 700), st.integers(0, 2**32 - 1))
@@ -44,13 +45,13 @@ def test_what_is_packed_comes_back(levels: int, count: int, seed: int) -> None:
     codes = np.random.default_rng(seed).integers(0, levels, count, dtype=np.uint8)
     packed = pack(codes, levels)
     assert (packed.dtype, packed.nbytes) == (np.uint8, packed_bytes(levels, count))
-    np.testing.assert_array_equal(unpack(packed, levels, count), codes)
+    np.testing.assert_array_equal(unpack(packed, levels, count, Scratch()), codes)
 
 
 @pytest.mark.parametrize("levels", LEVELS)
 def test_every_pair_of_codes_comes_back(levels: int) -> None:
     codes = np.stack(np.meshgrid(np.arange(levels), np.arange(levels))).astype(np.uint8).reshape(-1)
-    np.testing.assert_array_equal(unpack(pack(codes, levels), levels, codes.size), codes)
+    np.testing.assert_array_equal(unpack(pack(codes, levels), levels, codes.size, Scratch()), codes)
 
 
 def test_the_bytes_are_fixed_because_blocks_are_stored_with_them() -> None:
