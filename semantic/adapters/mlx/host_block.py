@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from semantic.adapters.mlx.spare_memory import fresh
 from semantic.application.ports.block_store import Place, Tensor, TensorHeader
 from semantic.domain.errors import BlockDamagedError
 
@@ -82,14 +83,19 @@ class HostBlock:
         """Views of all arrays."""
         return [Tensor(header, (_as_bytes(self.array(name)),)) for name, header in self._layout.headers.items()]
 
-    def place(self, check: Callable[[tuple[TensorHeader, ...]], None]) -> Place:
-        """Room for arrays from the store. ``check`` raises ``BlockDamagedError`` for arrays of another block."""
+    def place(
+        self, check: Callable[[tuple[TensorHeader, ...]], None], memory: Callable[[int], HostArray] = fresh
+    ) -> Place:
+        """Room for arrays from the store, so many bytes of ``memory``.
+
+        ``check`` raises ``BlockDamagedError`` for arrays of another block.
+        """
 
         def place(headers: Sequence[TensorHeader]) -> list[memoryview]:
             headers = tuple(headers)
             check(headers)
             self._layout = _layout_of(headers)
-            self._memory = np.empty(self.nbytes, np.uint8)
+            self._memory = memory(self.nbytes)
             return [_as_bytes(self._memory)]
 
         return place

@@ -11,6 +11,7 @@ from semantic.adapters.mlx.numpy_blas import NumpyBlas
 from semantic.adapters.mlx.paged_attention import PagedAttention
 from semantic.adapters.mlx.paged_cache import PagedMemory, PagedSequenceCache
 from semantic.adapters.mlx.rows_at_rest import LayerRows, RowCodec, RowsAtRest
+from semantic.adapters.mlx.spare_memory import SpareMemory
 from semantic.adapters.mlx.team import Team
 from semantic.application.ports.block_store import Place, Tensor
 from semantic.domain.identifiers import BlockId
@@ -33,6 +34,7 @@ class PagedMemoryAtRest(PagedMemory):
         self._rows = RowsAtRest(spec, codec)
         self._sealed: dict[BlockId, HostBlock] = {}
         self._open: set[PagedSequenceCache] = set()
+        self._spare = SpareMemory()
 
     def with_codec(self, codec: RowCodec) -> "PagedMemoryAtRest":
         """Seal with ``codec`` from now on, and read what was sealed with it."""
@@ -43,6 +45,11 @@ class PagedMemoryAtRest(PagedMemory):
     def nbytes(self) -> int:
         """Bytes of all pages and of all sealed blocks."""
         return super().nbytes + sum(block.nbytes for block in self._sealed.values())
+
+    def expect(self, num_blocks: int) -> None:
+        """Have memory found for so many blocks, and for the pages that they are decoded into."""
+        super().expect(num_blocks)
+        self._spare.provide(num_blocks, self._rows.nbytes(self.spec.block_tokens))
 
     def attach(self, cache: PagedSequenceCache, block_ids: Sequence[BlockId]) -> None:
         """Give the cache a page for each of its blocks. It keeps them until it is closed."""
@@ -92,7 +99,7 @@ class PagedMemoryAtRest(PagedMemory):
     def receive(self, block_id: BlockId, num_tokens: int) -> Place:
         """Room for the block's arrays."""
         block = self._sealed[block_id] = HostBlock(num_tokens)
-        return block.place(lambda headers: self._rows.check(headers, num_tokens))
+        return block.place(lambda headers: self._rows.check(headers, num_tokens), self._spare.take)
 
     def discard(self, block_ids: Iterable[BlockId]) -> None:
         """Free sealed blocks that nobody holds; a running sequence's pages go with its cache."""
