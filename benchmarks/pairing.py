@@ -42,10 +42,17 @@ def take_turns(
 
 
 def ratio(
-    rounds: list[dict[str, dict[str, float]]], key: str, *, reference: str, name: str, unit: str, target: str
+    rounds: list[dict[str, dict[str, float]]],
+    key: str,
+    *,
+    reference: str,
+    name: str,
+    unit: str,
+    target: str,
+    contestant: str = "ours",
 ) -> Ratio:
     """Ours over the reference's ``key``, round by round."""
-    ours = [result["ours"][key] for result in rounds]
+    ours = [result[contestant][key] for result in rounds]
     theirs = [result[reference][key] for result in rounds]
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
     return Ratio(

@@ -12,6 +12,13 @@ from typing import Any, Self
 
 LENGTH, NEW = 4000, 16
 
+KINDS: dict[str, dict[str, Any]] = {
+    "exact": {},
+    "4 bits at rest": {"kv_at_rest": "4"},
+    "4 bits in compute": {"kv_bits": 4},
+}
+"""What an engine's blocks hold, and the options that it is opened with."""
+
 
 class Child:
     """One such process."""
@@ -58,21 +65,25 @@ def main() -> None:
     print(json.dumps(_DO[who](model, tokenizer, folder, prompt)))
 
 
-def _prepare_at_rest(model: Any, tokenizer: Any, folder: Path, prompt: list[int]) -> dict[str, float]:
-    """Leave the context in two stores, exact and in 4 bits."""
+def _prepare_kinds(model: Any, tokenizer: Any, folder: Path, prompt: list[int]) -> dict[str, float]:
+    """Leave the context in a store for each kind."""
+    for kind in KINDS:
+        with _of_kind(kind, model, tokenizer, folder) as engine:
+            engine.generate(prompt, max_tokens=1)
+    return {kind: _size(folder / kind) for kind in KINDS}
+
+
+def _of_kind(kind: str, model: Any, tokenizer: Any, folder: Path) -> Any:
     from benchmarks.contestants import without_drafts
 
-    for kind in ("exact", "4"):
-        with without_drafts((model, tokenizer), memory="1GB", store=folder / kind, kv_at_rest=kind) as engine:
-            engine.generate(prompt, max_tokens=1)
-    return {f"{kind}_bytes": _size(folder / kind) for kind in ("exact", "4")}
+    return without_drafts((model, tokenizer), memory="1GB", store=folder / kind, **KINDS[kind])
 
 
 def _restored(kind: str, model: Any, tokenizer: Any, folder: Path, prompt: list[int]) -> dict[str, float]:
     """The first token behind a context from such a store; processor time beside it, which a busy machine bends less."""
-    from benchmarks.contestants import ours_solo, without_drafts
+    from benchmarks.contestants import ours_solo
 
-    with without_drafts((model, tokenizer), memory="1GB", store=folder / kind, kv_at_rest=kind) as engine:
+    with _of_kind(kind, model, tokenizer, folder) as engine:
         before = time.process_time()
         first = engine.generate(prompt, max_tokens=1).timings.ttft_s
         used = time.process_time() - before
@@ -172,9 +183,8 @@ def _drop_from_page_cache(folder: Path) -> None:
 
 _DO = {
     "prepare": _prepare,
-    "prepare at rest": _prepare_at_rest,
-    "restored exact": partial(_restored, "exact"),
-    "restored 4": partial(_restored, "4"),
+    "prepare kinds": _prepare_kinds,
+    **{f"restored {kind}": partial(_restored, kind) for kind in KINDS},
     "ours": _ours,
     "ours cold": _ours_cold,
     "parts": _parts,

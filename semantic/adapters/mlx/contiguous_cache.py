@@ -15,7 +15,7 @@ from mlx_lm.models.cache import KVCache, RotatingKVCache
 from semantic.adapters.mlx.cache_probe import flatten_caches
 from semantic.adapters.mlx.host_block import expect
 from semantic.adapters.mlx.joined_rows import JoinAttention, JoinedRows, state_shapes
-from semantic.adapters.mlx.sealed_block import SealedBlock, dtype_name
+from semantic.adapters.mlx.sealed_block import SealedBlock, dtype_name, joined
 from semantic.adapters.mlx.stacked_layer import StackedLayer
 from semantic.adapters.mlx.token_rows import keeps_rows, put_rows, row_shapes
 from semantic.application.ports.block_store import Place, Tensor, TensorHeader
@@ -192,10 +192,8 @@ class ContiguousMemory:
 
     def _rows(self, blocks: Sequence[SealedBlock], num_tokens: int, index: int, name: str) -> mx.array:
         size = self._spec.block_tokens
-        parts = [
-            block.rows(f"layers.{index}.{name}", min(size, num_tokens - i * size)) for i, block in enumerate(blocks)
-        ]
-        return mx.concatenate(parts, axis=1)[None]
+        counts = [min(size, num_tokens - i * size) for i in range(len(blocks))]
+        return joined(blocks, f"layers.{index}.{name}", counts)[None]
 
     def _expected(self, num_tokens: int) -> list[TensorHeader]:
         return [

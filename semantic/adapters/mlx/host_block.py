@@ -61,9 +61,8 @@ class HostBlock:
         """The array of this name."""
         if name in self._arrays:
             return self._arrays[name]
-        header, start = self._layout.headers[name], self._layout.starts[name]
-        flat: HostArray = self._memory[start : start + header.nbytes].view(DTYPES[header.dtype])
-        return flat.reshape(header.shape)
+        header = self._layout.headers[name]
+        return np.ndarray(header.shape, DTYPES[header.dtype], self._memory, self._layout.starts[name])
 
     def dtype(self, name: str) -> str:
         """The name of its dtype."""

@@ -34,7 +34,7 @@ class PagedMemoryAtRest(PagedMemory):
         self._rows = RowsAtRest(spec, codec)
         self._sealed: dict[BlockId, HostBlock] = {}
         self._open: set[PagedSequenceCache] = set()
-        self._spare = SpareMemory()
+        self._spare, self._most_spare = SpareMemory(), num_blocks
 
     def with_codec(self, codec: RowCodec) -> "PagedMemoryAtRest":
         """Seal with ``codec`` from now on, and read what was sealed with it."""
@@ -49,7 +49,7 @@ class PagedMemoryAtRest(PagedMemory):
     def expect(self, num_blocks: int) -> None:
         """Have memory found for so many blocks, and for the pages that they are decoded into."""
         super().expect(num_blocks)
-        self._spare.provide(num_blocks, self._rows.nbytes(self.spec.block_tokens))
+        self._spare.provide(min(num_blocks, self._most_spare), self._rows.nbytes(self.spec.block_tokens))
 
     def attach(self, cache: PagedSequenceCache, block_ids: Sequence[BlockId]) -> None:
         """Give the cache a page for each of its blocks. It keeps them until it is closed."""
