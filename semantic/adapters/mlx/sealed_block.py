@@ -73,13 +73,20 @@ class SealedBlock(HostBlock):
         return tree
 
 
-def joined(blocks: Sequence[SealedBlock], name: str, num_tokens: Sequence[int]) -> mx.array:
-    """The first so many rows of each block's array of this name, one behind the other: ``[heads, tokens, dim]``.
+def joined(blocks: Sequence[SealedBlock], name: str, num_tokens: Sequence[int], room: int) -> mx.array:
+    """The first so many rows of each block's array of this name, ``[1, heads, room, dim]``; zeros behind them.
 
-    Put together before MLX sees them, which takes longer over many small arrays than to copy one.
+    Put together before MLX sees them, which takes longer over many small arrays than to copy one. With ``room`` for
+    more, the next step need not copy all to make some.
     """
-    rows = [block.array(name)[:, :count] for block, count in zip(blocks, num_tokens, strict=True)]
-    return _to_mlx(np.concatenate(rows, axis=1), blocks[0].dtype(name))
+    arrays = [block.array(name) for block in blocks]
+    heads, _, dim = arrays[0].shape
+    rows = np.zeros((1, heads, room, dim), arrays[0].dtype)
+    start = 0
+    for array, count in zip(arrays, num_tokens, strict=True):
+        rows[0, :, start : start + count] = array[:, :count]
+        start += count
+    return _to_mlx(rows, blocks[0].dtype(name))
 
 
 def _to_mlx(array: HostArray, dtype: str) -> mx.array:
