@@ -7,7 +7,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def fresh(nbytes: int) -> Bytes:
-    """Memory that the system finds as it is written: half of the time that reading into it takes."""
+    """Memory that the system finds as it is written, which takes about as long as to read into it."""
     return np.empty(nbytes, np.uint8)
 
 
