@@ -51,7 +51,7 @@ def ratio(
     target: str,
     contestant: str = "ours",
 ) -> Ratio:
-    """Ours over the reference's ``key``, round by round."""
+    """The contestant's ``key`` over the reference's, round by round."""
     ours = [result[contestant][key] for result in rounds]
     theirs = [result[reference][key] for result in rounds]
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]

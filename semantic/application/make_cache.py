@@ -66,7 +66,7 @@ def make_prefix_cache(
     references = References()
     if tier is not None:
         _fill(index, tier, context)
-        model.memory.expect(min(len(index), EXPECTED_BLOCKS))
+        model.memory.expect(min(len(index), EXPECTED_BLOCKS, pool.total_blocks))
         for agent in tier.store.agents():
             references.replace((agent.record.namespace, agent.record.name), agent.blocks)
     transfer = BlockTransfer(

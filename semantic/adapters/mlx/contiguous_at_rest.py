@@ -60,12 +60,14 @@ class ContiguousMemoryAtRest(ContiguousMemory):
 
     def _decoded(self, blocks: Sequence[SealedBlock], index: int, num_tokens: int) -> tuple[mx.array, mx.array]:
         layer, size = self._spec.layers[index], self._spec.block_tokens
-        room = len(blocks) * size
+        room = self._room(num_tokens)
         keys: Array = np.empty((layer.kv_heads, room, layer.key_head_dim), np.float32)
         values: Array = np.empty((layer.kv_heads, room, layer.value_head_dim), np.float32)
         rows = [slice(i * size, i * size + block.num_tokens) for i, block in enumerate(blocks)]
         self._quantised.get(
             (block, [(index, keys[:, part], values[:, part])]) for block, part in zip(blocks, rows, strict=True)
         )
+        for array in (keys, values):
+            array[:, num_tokens:] = 0  # of a block that is taken up in part, or never written
         dtype = getattr(mx, self._spec.precision.dtype)
-        return tuple(mx.array(array[:, :num_tokens])[None].astype(dtype) for array in (keys, values))  # type: ignore[return-value]
+        return mx.array(keys[None]).astype(dtype), mx.array(values[None]).astype(dtype)

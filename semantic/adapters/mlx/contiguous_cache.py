@@ -191,10 +191,14 @@ class ContiguousMemory:
             self._joined = None
 
     def _rows(self, blocks: Sequence[SealedBlock], num_tokens: int, index: int, name: str) -> mx.array:
-        size = self._spec.block_tokens
-        counts = [min(size, num_tokens - i * size) for i in range(len(blocks))]
-        room = (num_tokens // size + 1) * size  # mlx_lm's caches grow by as much
-        return joined(blocks, f"layers.{index}.{name}", counts, room)
+        return joined(blocks, f"layers.{index}.{name}", num_tokens, self._room(num_tokens))
+
+    def _room(self, num_tokens: int) -> int:
+        """For how many tokens a cache that is taken up has room, as mlx_lm's caches do: whole blocks, and for one more.
+
+        Without it the first step would copy all that there is to make some.
+        """
+        return self._spec.blocks_for_tokens(num_tokens + 1) * self._spec.block_tokens
 
     def _expected(self, num_tokens: int) -> list[TensorHeader]:
         return [

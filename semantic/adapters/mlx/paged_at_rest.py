@@ -18,7 +18,8 @@ from semantic.domain.identifiers import BlockId
 from semantic.domain.value_objects import ModelCacheSpec
 
 _TOGETHER = 900_000
-"""Numbers that are decoded together: ten layers of a block of the default model."""
+"""Numbers that are decoded together: ten layers of a block of the default model. Fewer make numpy's calls short, and
+two threads wait for each other (ADR 0013)."""
 
 
 class PagedMemoryAtRest(PagedMemory):
@@ -34,7 +35,7 @@ class PagedMemoryAtRest(PagedMemory):
         self._rows = RowsAtRest(spec, codec)
         self._sealed: dict[BlockId, HostBlock] = {}
         self._open: set[PagedSequenceCache] = set()
-        self._spare, self._most_spare = SpareMemory(), num_blocks
+        self._spare = SpareMemory()
 
     def with_codec(self, codec: RowCodec) -> "PagedMemoryAtRest":
         """Seal with ``codec`` from now on, and read what was sealed with it."""
@@ -49,7 +50,7 @@ class PagedMemoryAtRest(PagedMemory):
     def expect(self, num_blocks: int) -> None:
         """Have memory found for so many blocks, and for the pages that they are decoded into."""
         super().expect(num_blocks)
-        self._spare.provide(min(num_blocks, self._most_spare), self._rows.nbytes(self.spec.block_tokens))
+        self._spare.provide(num_blocks, self._rows.nbytes(self.spec.block_tokens))
 
     def attach(self, cache: PagedSequenceCache, block_ids: Sequence[BlockId]) -> None:
         """Give the cache a page for each of its blocks. It keeps them until it is closed."""
@@ -117,10 +118,11 @@ class PagedMemoryAtRest(PagedMemory):
         for cache in list(self._open):
             self.close(cache)
         self._sealed.clear()
+        self._spare.clear()
 
 
 def _some_at_a_time(layers: Iterable[LayerRows]) -> Iterator[list[LayerRows]]:
-    """As many layers together as stay in a core's cache while they are decoded."""
+    """The same layers in portions, each but the last of that many numbers at least."""
     some: list[LayerRows] = []
     numbers = 0
     for layer in layers:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semantic.adapters.mlx.page_arena import Array
+from semantic.adapters.mlx.token_rows import QUANTISED_PARTS
 from semantic.adapters.quantisation.key_code import Arrays
 from semantic.adapters.quantisation.kv_codec import Portion, Shapes
 from semantic.domain.errors import InvalidSpecError
@@ -16,7 +17,6 @@ from semantic.domain.value_objects import KVPrecision, LayerKind, LayerSpec, Mod
 _BITS = 4
 _GROUP_SIZES = (64, 32)
 _WORD_BITS = 32
-_NAMES = ("codes", "scales", "biases")
 
 
 class PublishedCodec:
@@ -42,7 +42,7 @@ class PublishedCodec:
         for side, numbers in (("keys", keys), ("values", values)):
             codes, *rest = mx.quantize(mx.array(numbers), group_size=self._group_size, bits=_BITS)
             scales, biases = (each.astype(mx.float16) for each in rest)
-            for name, array in zip(_NAMES, (codes, scales, biases), strict=True):
+            for name, array in zip(QUANTISED_PARTS, (codes, scales, biases), strict=True):
                 named[f"{side}.{name}"] = np.array(array)
         return named
 
@@ -51,7 +51,7 @@ class PublishedCodec:
         for arrays, *decoded in portions:
             for side, layers in zip(("keys", "values"), decoded, strict=True):
                 for i, numbers in enumerate(layers):
-                    numbers[:] = self._dequantised(*(arrays[f"{side}.{name}"][i] for name in _NAMES))
+                    numbers[:] = self._dequantised(*(arrays[f"{side}.{name}"][i] for name in QUANTISED_PARTS))
 
     def _dequantised(self, *quantised: npt.NDArray[Any]) -> Array:
         codes, scales, biases = map(mx.array, quantised)

@@ -73,8 +73,8 @@ class SealedBlock(HostBlock):
         return tree
 
 
-def joined(blocks: Sequence[SealedBlock], name: str, num_tokens: Sequence[int], room: int) -> mx.array:
-    """The first so many rows of each block's array of this name, ``[1, heads, room, dim]``; zeros behind them.
+def joined(blocks: Sequence[SealedBlock], name: str, num_tokens: int, room: int) -> mx.array:
+    """The first ``num_tokens`` rows of the blocks' arrays of this name, ``[1, heads, room, dim]``; zeros behind them.
 
     Put together before MLX sees them, which takes longer over many small arrays than to copy one. With ``room`` for
     more, the next step need not copy all to make some.
@@ -83,9 +83,11 @@ def joined(blocks: Sequence[SealedBlock], name: str, num_tokens: Sequence[int], 
     heads, _, dim = arrays[0].shape
     rows = np.zeros((1, heads, room, dim), arrays[0].dtype)
     start = 0
-    for array, count in zip(arrays, num_tokens, strict=True):
-        rows[0, :, start : start + count] = array[:, :count]
-        start += count
+    for array in arrays:
+        part = array[:, : num_tokens - start]
+        rows[0, :, start : start + part.shape[1]] = part
+        start += part.shape[1]
+    assert start == num_tokens, (start, num_tokens)
     return _to_mlx(rows, blocks[0].dtype(name))
 
 

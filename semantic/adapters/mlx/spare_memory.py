@@ -23,6 +23,10 @@ class SpareMemory:
         self._nbytes = nbytes
         self._pieces = [np.ones(nbytes, np.uint8) for _ in range(pieces)]
 
+    def clear(self) -> None:
+        """Give back what nobody asked for."""
+        self._pieces.clear()
+
     def take(self, nbytes: int) -> Bytes:
         """A spare piece, or fresh memory if there is none of just this size."""
         try:

@@ -6,7 +6,7 @@ import pytest
 from semantic.adapters.mlx.host_block import HostBlock
 from semantic.adapters.mlx.rows_at_rest import LayerRows, RowsAtRest
 from semantic.adapters.quantisation.kv_codec import KVCodec
-from semantic.application.ports.block_store import fill
+from semantic.application.ports.block_store import fill, pieces_of
 from semantic.domain.value_objects import LayerSpec, ModelCacheSpec, RestPrecision
 
 TOKENS = 20
@@ -30,7 +30,7 @@ def rows_of(spec: ModelCacheSpec, seed: int | None = None) -> list[LayerRows]:
 def through_the_store(rows: RowsAtRest, block: HostBlock) -> HostBlock:
     tensors, received = block.tensors(), HostBlock(TOKENS)
     place = received.place(lambda headers: rows.check(headers, TOKENS))
-    fill(place([tensor.header for tensor in tensors]), b"".join(b"".join(tensor.pieces) for tensor in tensors))
+    fill(place([tensor.header for tensor in tensors]), b"".join(pieces_of(tensors)))
     return received
 
 

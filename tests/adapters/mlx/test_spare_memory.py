@@ -1,5 +1,7 @@
 """Memory that is there before blocks come."""
 
+import weakref
+
 import numpy as np
 
 from semantic.adapters.mlx.spare_memory import SpareMemory
@@ -26,4 +28,13 @@ def test_what_was_provided_before_is_replaced() -> None:
     spare.provide(1, 64)
     spare.provide(1, 32)
     assert spare.take(32).size == 32
+    assert spare.take(64).size == 64
+
+
+def test_what_nobody_asked_for_is_given_back() -> None:
+    spare = SpareMemory()
+    spare.provide(1, 64)
+    piece = weakref.ref(spare._pieces[0])
+    spare.clear()
+    assert piece() is None
     assert spare.take(64).size == 64
